@@ -1,0 +1,69 @@
+/** The activities, as workflows see them. `activities/` implements them as closures. */
+
+import type { AgentRegistration } from './messages.js';
+import type {
+  AgentView,
+  Epochs,
+  OperationGoal,
+  OperationOutcome,
+  OperationRef,
+  StepOutcome,
+  TurnRequest,
+} from './operation.js';
+import type { PlanResult, PlanStep } from './plan.js';
+
+/** The fencing token that each effect carries. */
+export interface FencedCall {
+  operation: OperationRef;
+  epochs: Epochs;
+}
+
+export interface StepCall extends FencedCall {
+  step: PlanStep;
+  /** Counts observe → plan → steps rounds; with the step's id it names the attempt that a repeat joins. */
+  round: number;
+}
+
+export interface Conclusion extends FencedCall {
+  goal: OperationGoal;
+  requestedBy: string;
+  outcome: OperationOutcome;
+  /** The last plan, for `why`. */
+  plan: PlanResult | null;
+  /** The mode to remember; null when it does not change. */
+  mode: string | null;
+}
+
+/** On the host's own queue, beside the hardware. */
+export interface AgentActivities {
+  /** The barrier: ends older effects on these devices, then reads. Stale epochs are refused. */
+  observe(call: FencedCall): Promise<AgentView>;
+  /** Reads without a turn; changes nothing. */
+  describeAgent(): Promise<AgentView>;
+  unloadTenant(call: StepCall): Promise<StepOutcome>;
+  loadTenant(call: StepCall): Promise<StepOutcome>;
+  moveEmbedder(call: StepCall): Promise<StepOutcome>;
+  /** Milliseconds until the model may count as idle: 0 when it is, null when it is not resident. */
+  idleRemaining(tenant: string): Promise<number | null>;
+  /** Under a turn: closes the gate if the model is idle still, else answers the milliseconds that remain. */
+  closeIfIdle(call: FencedCall & { tenant: string }): Promise<{ closed: boolean; remainingMs: number | null }>;
+  /** Writes the outcome to the journal, opens gates, ends the fence of this operation. Idempotent. */
+  conclude(call: Conclusion): Promise<void>;
+}
+
+export type HolderStatus = 'running' | 'closed' | 'not-found';
+
+/** On the control queue. */
+export interface ControlActivities {
+  /** Requests a turn by signal-with-start: the way when the host's workflow does not run. */
+  requestTurnOfNewHost(host: string, request: TurnRequest): Promise<void>;
+  /** Looks at the run that holds a turn. */
+  describeHolder(holder: OperationRef): Promise<HolderStatus>;
+  /** Terminates a run that outlived its deadline. */
+  terminateHolder(holder: OperationRef, reason: string): Promise<void>;
+}
+
+/** Answered by the registered agent while it polls: proves that it is alive. */
+export interface IdentityActivities {
+  identifyAgent(): Promise<AgentRegistration>;
+}

@@ -1,0 +1,78 @@
+/** Signals, queries and updates: their names and payloads. The workflows define them from these names. */
+import type { Epochs, Intents, OperationRef, TurnRequest } from './operation.js';
+import type { HostObservation } from './residency.js';
+
+export const SIGNAL = {
+  /** To `gpuHost`. */
+  requestTurn: 'requestTurn',
+  narrowTurn: 'narrowTurn',
+  releaseTurn: 'releaseTurn',
+  refuseEpoch: 'refuseEpoch',
+  switchMode: 'switchMode',
+  agentOnline: 'agentOnline',
+  edge: 'edge',
+  /** To an operation. */
+  turnGranted: 'turnGranted',
+  superseded: 'superseded',
+  successorWaiting: 'successorWaiting',
+  /** To `idleUnload`: the model is gone or was used through an operation; look again. */
+  lookAgain: 'lookAgain',
+} as const;
+
+export const QUERY = { hostState: 'hostState' } as const;
+export const UPDATE = { registerAgent: 'registerAgent' } as const;
+
+/** Asks the host for a mode: the `switchMode` signal, the way in for programs that do not wait. */
+export interface SwitchMode {
+  mode: string;
+  /** Names the request; the same id twice is one request. */
+  request: string;
+  requestedBy?: string;
+}
+
+/** Something on the host changed that may call for an operation. Agents send few of these (law 9). */
+export interface Edge {
+  kind:
+    | 'vram-changed'
+    | 'foreign-process'
+    | 'gpu-lost'
+    | 'gpu-back'
+    | 'driver-away'
+    | 'driver-back'
+    | 'tenant-appeared'
+    | 'tenant-left'
+    | 'tenant-died';
+  /** The tenant, device or driver it is about. */
+  subject: string;
+  details: string;
+  observation: HostObservation;
+}
+
+/** Registration of an agent; refused while another one answers for the host. */
+export interface AgentRegistration {
+  /** Of this start of the agent. */
+  instance: string;
+  /** Machine and data folder. Whoever holds that folder's lock has proven that its predecessor is gone. */
+  lockDomain: string;
+}
+
+/** `hostState`, for people and tests. */
+export interface HostState {
+  host: string;
+  agent: AgentRegistration | null;
+  intents: Intents;
+  turns: TurnState[];
+  queue: TurnRequest[];
+  epochs: Epochs;
+}
+
+export interface TurnState {
+  operation: OperationRef;
+  goal: TurnRequest['goal'];
+  requestedBy: string;
+  devices: string[];
+  epochs: Epochs;
+  /** ISO times in workflow time. */
+  grantedAt: string;
+  deadline: string;
+}

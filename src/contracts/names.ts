@@ -1,0 +1,42 @@
+/** Names that clients, workers and people share: task queues, workflow ids, search attributes. */
+
+/** The task queue of workflows and of the activities that need no hardware. */
+export const CONTROL_QUEUE = 'vramflow';
+
+/** The task queue of the agent beside one host's hardware. */
+export const hostQueue = (host: string): string => `host.${host}`;
+
+export const workflowId = {
+  gpuHost: (host: string) => `gpu-host/${host}`,
+  modeTransition: (host: string, request: string) => `mode/${host}/${request}`,
+  modelOperation: (host: string, name: string, verb: ModelVerb, request: string) =>
+    `model/${host}/${name}/${verb}/${request}`,
+  idleUnload: (host: string, model: string) => `idle/${host}/${model}`,
+  reconciliation: (host: string, sequence: string) => `reconcile/${host}/${sequence}`,
+} as const;
+
+/** What a `modelOperation` can be asked for; the moves are for the embedder. */
+export type ModelVerb = 'load' | 'unload' | 'move-cpu' | 'move-cuda';
+
+/**
+ * Search attributes of every vramflow workflow. All are keywords; a worker registers them at start,
+ * because a server refuses a workflow that uses one it does not know.
+ */
+export const SEARCH_ATTRIBUTES = {
+  host: 'VramflowHost',
+  mode: 'VramflowMode',
+  tenant: 'VramflowTenant',
+  outcome: 'VramflowOutcome',
+} as const;
+
+/** A model as a tenant, for example `model/qwen3-vl:8b`. */
+export const modelTenant = (model: string): string => `model/${model}`;
+
+/** The name inside a tenant id: `model/qwen3-vl:8b` → `qwen3-vl:8b`. */
+export const tenantName = (tenant: string): string => tenant.slice(tenant.indexOf('/') + 1);
+
+/** The one embedder of a host. */
+export const EMBEDDER = 'embedder/clip';
+
+/** The device that every host has. GPUs are known by their UUID, never by an index. */
+export const CPU = 'cpu';

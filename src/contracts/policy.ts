@@ -1,0 +1,52 @@
+/** The part of a host's configuration that decisions need. It travels to workflows with each observation. */
+import type { Wish } from './residency.js';
+
+export interface ModelPolicy {
+  /** The name that Ollama knows. */
+  name: string;
+  declaredMb: number;
+  /** Higher wins; default 50. */
+  priority: number;
+  pinned: boolean;
+  allowCpu: boolean;
+  /** M12; null: never unloaded for idleness. */
+  idleTimeoutSeconds: number | null;
+  /** Per attempt (M19), default 30. */
+  loadTimeoutSeconds: number;
+  /** Per attempt (M19), default 5; holds the grace for requests in flight too. */
+  unloadTimeoutSeconds: number;
+  /** Retries after the first attempt (M19), default 3. */
+  maxLoadRetries: number;
+}
+
+export interface EmbedderPolicy {
+  /** What the user wrote, for example `ViT-B-32`. */
+  model: string;
+  declaredMb: number;
+  priority: number;
+  /** M5: on the GPU only while more than this would be free, default 1024. */
+  minFreeMb: number;
+  moveTimeoutSeconds: number;
+}
+
+export interface ModePolicy {
+  /** Wishes by tenant id. */
+  wishes: Record<string, Wish>;
+}
+
+export interface HostPolicy {
+  host: string;
+  /** Kept free on each GPU, MB. */
+  reserveMb: number;
+  /** The VLM of the set-up: the model that M14's status names. */
+  vlmModel: string;
+  models: ModelPolicy[];
+  embedder: EmbedderPolicy;
+  modes: Record<string, ModePolicy>;
+  /** M15, default 100 MB. */
+  vramEventThresholdMb: number;
+  /** M16, default 30 s. */
+  degradedRetrySeconds: number;
+  /** How often the host looks for drift without an event, default 300 s. */
+  reconcileSeconds: number;
+}

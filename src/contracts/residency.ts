@@ -1,0 +1,122 @@
+/**
+ * What is where: the observation that an agent makes of its host, and the residency that somebody wants.
+ * MB means MiB. `null` means unknown, and unknown never counts as free, idle or cool.
+ */
+
+/** Where a figure comes from; shown wherever the figure is shown. */
+export type FigureSource = 'measured' | 'learned' | 'declared' | 'simulated';
+
+export interface DeviceObservation {
+  /** The GPU's UUID, or `cpu`. */
+  id: string;
+  /** The product name, for example `NVIDIA GeForce RTX 4090`. */
+  name: string;
+  totalMb: number | null;
+  usedMb: number | null;
+  /** Used by nobody that vramflow manages: desktop, games, other programs. Null while `usedMb` is. */
+  foreignMb: number | null;
+  utilizationPercent: number | null;
+  temperatureC: number | null;
+  /** Milliseconds since the sample was taken. */
+  sampleAgeMs: number;
+  /** `unknown`: no usable reading. `lost`: the driver says that the GPU is gone. */
+  health: 'ok' | 'unknown' | 'lost';
+  /** Why health is not `ok`, in words a person can act on. */
+  problem: string | null;
+  /** Why no new work goes to this device, or null. */
+  quarantine: string | null;
+  /** MB that left a tenant by its API's word but that no sample has proven free yet. */
+  reclaimingMb: number;
+  source: FigureSource;
+}
+
+export type TenantKind = 'model' | 'embedder';
+export type DriverId = 'ollama' | 'clip';
+
+/**
+ * - `absent`: holds nothing; for the embedder: its optional part is not installed
+ * - `error`: the last operation failed for good (M19)
+ * - `unknown`: its driver cannot be asked
+ */
+export type TenantState = 'absent' | 'loading' | 'resident' | 'unloading' | 'error' | 'unknown';
+
+export interface Holding {
+  /** A GPU's UUID or `cpu`. */
+  device: string;
+  mb: number;
+}
+
+export interface TenantObservation {
+  /** `model/<name>` or `embedder/clip`. */
+  id: string;
+  kind: TenantKind;
+  driver: DriverId;
+  state: TenantState;
+  /** Where it is now; empty when absent. A model partly in system memory also holds `cpu`. */
+  holdings: Holding[];
+  /** What it takes on GPUs when it is there: max(observed, declared or learned). */
+  chargeMb: number;
+  chargeSource: FigureSource;
+  /** What it takes on GPUs at the most while it loads; at least `chargeMb`. */
+  peakMb: number;
+  /** Requests in flight through the gate. */
+  uses: number;
+  /** Milliseconds since the later of the last use and the agent's start; null when not resident. */
+  idleForMs: number | null;
+  residentForMs: number | null;
+  /** Expected milliseconds of a load: learned, else declared. */
+  loadMs: number;
+  pinned: boolean;
+  /** Higher wins. */
+  priority: number;
+  /** The model may run from system memory although a GPU exists. */
+  allowCpu: boolean;
+  /** True for the models and the embedder of the configuration; false for what someone else loaded. */
+  configured: boolean;
+}
+
+export interface DriverObservation {
+  id: DriverId;
+  available: boolean;
+  /** Why it is not available. */
+  reason: string | null;
+  /** `chosen`: puts a tenant where it is told. `observed`: places it by itself (Ollama). */
+  placement: 'chosen' | 'observed';
+  version: string | null;
+}
+
+export interface HostObservation {
+  host: string;
+  /** ISO time on the agent's clock, for people; decisions use ages only. */
+  at: string;
+  devices: DeviceObservation[];
+  tenants: TenantObservation[];
+  drivers: DriverObservation[];
+  /** True when the figures come from the simulator. */
+  simulated: boolean;
+}
+
+/**
+ * What somebody wants of one tenant.
+ * - `gpu`: on a GPU (on the CPU where the host has no GPU at all)
+ * - `gpu-if-room`: on a GPU while more than `minFreeMb` would be free without it and none of `notBeside` is
+ *   resident or loading; else on the CPU, which is not an error (M5)
+ * - `cpu`: in system memory
+ * - `absent`: not resident
+ */
+export type Wish =
+  | { place: 'gpu' }
+  | { place: 'gpu-if-room'; minFreeMb: number; notBeside: string[] }
+  | { place: 'cpu' }
+  | { place: 'absent' };
+
+/** The residency wanted. Tenants without a wish stay as they are unless room is needed. */
+export interface Target {
+  wishes: Record<string, Wish>;
+  /** Who wants it and why, in words: `mode recording`, `on-demand load of llava:7b`. */
+  because: string;
+  /**
+   * The priority with which room may be made: only residents of a lower or equal priority are displaced.
+   */
+  priority: number;
+}

@@ -1,0 +1,37 @@
+/** What `vramflow status -o json` prints. The first ten fields are M14, always all there. */
+import type { DeviceObservation, DriverObservation, TenantObservation } from './residency.js';
+
+export type VlmState = 'unloaded' | 'loading' | 'loaded' | 'unloading' | 'error';
+
+export interface VramStatus {
+  total_mb: number;
+  used_mb: number;
+  free_mb: number;
+  gpu_name: string;
+  gpu_utilization_percent: number | null;
+}
+
+export interface Status {
+  execution_mode: string;
+  vlm_state: VlmState;
+  vlm_model: string;
+  /** Where the embedder is (M10). */
+  clip_device: 'cpu' | 'cuda';
+  /** Null only while degraded (M14). */
+  vram: VramStatus | null;
+  idle_timeout_seconds: number | null;
+  /** ISO time, or null before the first request. */
+  last_vlm_request: string | null;
+  degraded_mode: boolean;
+  degraded_reason: string | null;
+  host: string;
+  simulated: boolean;
+  /** The operations that hold a turn, as the fence knows them. */
+  turns: { workflow_id: string; devices: string[]; for_ms: number }[];
+  /** The embedder's part: `ready`, `starting`, `missing`, `failed: …`. */
+  clip_part: string;
+  gpus: DeviceObservation[];
+  tenants: TenantObservation[];
+  drivers: DriverObservation[];
+  agent: { instance: string; pid: number; uptime_ms: number; version: string };
+}
