@@ -57,6 +57,8 @@ export type HolderStatus = 'running' | 'closed' | 'not-found';
 export interface ControlActivities {
   /** Requests a turn by signal-with-start: the way when the host's workflow does not run. */
   requestTurnOfNewHost(host: string, request: TurnRequest): Promise<void>;
+  /** Starts the idle timer of a resident model, or tells the running one to look again; atomic. */
+  ensureIdleTimer(host: string, tenant: string): Promise<void>;
   /** Looks at the run that holds a turn. */
   describeHolder(holder: OperationRef): Promise<HolderStatus>;
   /** Terminates a run that outlived its deadline. */

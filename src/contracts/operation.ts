@@ -34,6 +34,8 @@ export type Epochs = Record<string, number>;
 
 export interface TurnRequest {
   operation: OperationRef;
+  /** The devices that it may change; `all` until it has planned, where the driver places by itself. */
+  devices: 'all' | string[];
   goal: OperationGoal;
   requestedBy: Requester;
   priority: number;

@@ -15,8 +15,6 @@ export interface ModelPolicy {
   loadTimeoutSeconds: number;
   /** Per attempt (M19), default 5; holds the grace for requests in flight too. */
   unloadTimeoutSeconds: number;
-  /** Retries after the first attempt (M19), default 3. */
-  maxLoadRetries: number;
 }
 
 export interface EmbedderPolicy {
@@ -35,6 +33,8 @@ export interface ModePolicy {
 }
 
 export interface HostPolicy {
+  /** Retries of a step after the first attempt (M19), default 3. */
+  maxLoadRetries: number;
   host: string;
   /** Kept free on each GPU, MB. */
   reserveMb: number;

@@ -1,0 +1,17 @@
+import type { Intents } from '../contracts/operation.js';
+import { describeGoal } from './describeGoal.js';
+import type { Turns } from './turns.js';
+
+/** The host in a few lines of Markdown, for the Web UI. */
+export function describeHost(intents: Intents, turns: Turns): string {
+  const lines = [`**Mode** ${intents.mode}`];
+  if (intents.degradedReason !== null) lines.push(`**Degraded:** ${intents.degradedReason}`);
+  if (intents.wanted.length > 0) lines.push(`**Wanted:** ${intents.wanted.join(', ')}`);
+  for (const { tenant, by } of intents.displaced) lines.push(`**Displaced:** ${tenant}, until ${by} ends`);
+  for (const turn of turns.held) {
+    lines.push(`**Turn:** ${describeGoal(turn.goal)} (${turn.operation.workflowId}), asked by ${turn.requestedBy}`);
+  }
+  for (const turn of turns.queue) lines.push(`**Waits:** ${describeGoal(turn.goal)} (${turn.operation.workflowId})`);
+  if (turns.held.length === 0) lines.push('Nobody holds a turn.');
+  return lines.join('\n\n');
+}

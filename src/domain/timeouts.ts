@@ -1,0 +1,23 @@
+import { tenantName } from '../contracts/names.js';
+import type { PlanStep } from '../contracts/plan.js';
+import type { HostPolicy, ModelPolicy } from '../contracts/policy.js';
+
+/** The bounds of models that the configuration does not name (M19's defaults). */
+const DEFAULT_LOAD_SECONDS = 30;
+const DEFAULT_UNLOAD_SECONDS = 5;
+
+export const modelPolicy = (policy: HostPolicy, tenant: string): ModelPolicy | undefined =>
+  policy.models.find((model) => model.name === tenantName(tenant));
+
+/** Milliseconds that one attempt of a step may take (M19). */
+export function attemptMs(step: PlanStep, policy: HostPolicy): number {
+  const model = modelPolicy(policy, step.tenant);
+  switch (step.kind) {
+    case 'load':
+      return (model?.loadTimeoutSeconds ?? DEFAULT_LOAD_SECONDS) * 1000;
+    case 'unload':
+      return (model?.unloadTimeoutSeconds ?? DEFAULT_UNLOAD_SECONDS) * 1000;
+    case 'move':
+      return policy.embedder.moveTimeoutSeconds * 1000;
+  }
+}

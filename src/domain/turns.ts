@@ -1,0 +1,170 @@
+/** The host's turns: who may change which devices. A pure reducer; `gpuHost` is a thin shell around it. */
+import type { Epochs, OperationRef, TurnRequest } from '../contracts/operation.js';
+
+export interface QueuedTurn extends TurnRequest {
+  /** Counts arrivals; never reused. */
+  arrival: number;
+}
+
+export interface HeldTurn extends TurnRequest {
+  held: string[];
+  epochs: Epochs;
+  grantedAtMs: number;
+}
+
+/** Plain data: it travels over continue-as-new. */
+export interface Turns {
+  /** All devices of the host, `cpu` among them. Empty until the agent has described itself: nothing is granted. */
+  devices: string[];
+  epochs: Epochs;
+  held: HeldTurn[];
+  queue: QueuedTurn[];
+  arrivals: number;
+  /** Runs that have released, the last few: a repeated request of one of them is old news. */
+  released: string[];
+}
+
+export type TurnEvent =
+  | { kind: 'request'; request: TurnRequest }
+  | { kind: 'narrow'; operation: OperationRef; devices: string[] }
+  | { kind: 'release'; operation: OperationRef }
+  | { kind: 'refuse-epoch'; operation: OperationRef; highest: Epochs }
+  | { kind: 'devices'; devices: string[]; highest: Epochs };
+
+export type TurnCommand =
+  | { kind: 'grant'; operation: OperationRef; epochs: Epochs }
+  | { kind: 'supersede'; operation: OperationRef; by: OperationRef }
+  | { kind: 'announce-successor'; operation: OperationRef };
+
+const REMEMBERED_RELEASES = 200;
+
+export const noTurns = (): Turns => ({ devices: [], epochs: {}, held: [], queue: [], arrivals: 0, released: [] });
+
+/** Applies one event; the commands are to be carried out in their order. Each event may come more than once. */
+export function reduceTurns(turns: Turns, event: TurnEvent, nowMs: number): { turns: Turns; commands: TurnCommand[] } {
+  switch (event.kind) {
+    case 'request':
+      return request(turns, event.request, nowMs);
+    case 'narrow':
+      return grantWhatCanBe(
+        {
+          ...turns,
+          held: turns.held.map((turn) =>
+            isSame(turn.operation, event.operation)
+              ? { ...turn, held: turn.held.filter((device) => event.devices.includes(device)) }
+              : turn,
+          ),
+        },
+        nowMs,
+      );
+    case 'release':
+      return grantWhatCanBe(
+        {
+          ...turns,
+          held: turns.held.filter((turn) => !isSame(turn.operation, event.operation)),
+          queue: turns.queue.filter((turn) => !isSame(turn.operation, event.operation)),
+          released: [...turns.released, event.operation.runId].slice(-REMEMBERED_RELEASES),
+        },
+        nowMs,
+      );
+    case 'refuse-epoch':
+      return regrantAbove(turns, event.operation, event.highest);
+    case 'devices':
+      return grantWhatCanBe(
+        { ...turns, devices: [...event.devices].sort(), epochs: raised(turns.epochs, event.highest) },
+        nowMs,
+      );
+  }
+}
+
+function request(turns: Turns, asked: TurnRequest, nowMs: number): { turns: Turns; commands: TurnCommand[] } {
+  const holder = turns.held.find((turn) => isSame(turn.operation, asked.operation));
+  if (holder) return { turns, commands: [{ kind: 'grant', operation: holder.operation, epochs: holder.epochs }] };
+  const known =
+    turns.released.includes(asked.operation.runId) ||
+    turns.queue.some((turn) => isSame(turn.operation, asked.operation));
+  if (known) return { turns, commands: [] };
+
+  const commands: TurnCommand[] = [];
+  let queue = turns.queue;
+  if (asked.goal.kind === 'mode') {
+    // M11: a newer mode switch supersedes the queued ones, and tells a running one, which gives up its load.
+    const older = queue.filter((turn) => turn.goal.kind === 'mode');
+    queue = queue.filter((turn) => turn.goal.kind !== 'mode');
+    const running = turns.held.filter((turn) => turn.goal.kind === 'mode');
+    for (const turn of [...older, ...running]) {
+      commands.push({ kind: 'supersede', operation: turn.operation, by: asked.operation });
+    }
+  }
+  const queued = { ...asked, arrival: turns.arrivals };
+  const next = grantWhatCanBe({ ...turns, queue: [...queue, queued], arrivals: turns.arrivals + 1 }, nowMs);
+  const waits = next.turns.queue.some((turn) => isSame(turn.operation, asked.operation));
+  if (waits) {
+    for (const turn of turns.held) {
+      if (overlap(turn.held, scope(turns, asked))) {
+        commands.push({ kind: 'announce-successor', operation: turn.operation });
+      }
+    }
+  }
+  return { turns: next.turns, commands: [...commands, ...next.commands] };
+}
+
+/** Requests that share a device are served by priority, then arrival; the others side by side. */
+function grantWhatCanBe(turns: Turns, nowMs: number): { turns: Turns; commands: TurnCommand[] } {
+  if (turns.devices.length === 0) return { turns, commands: [] };
+  const commands: TurnCommand[] = [];
+  const taken = new Set(turns.held.flatMap((turn) => turn.held));
+  const held = [...turns.held];
+  const waiting: QueuedTurn[] = [];
+  let epochs = turns.epochs;
+  for (const turn of inOrder(turns.queue)) {
+    const wanted = scope(turns, turn);
+    if (wanted.some((device) => taken.has(device))) {
+      waiting.push(turn);
+    } else {
+      const granted = Object.fromEntries(wanted.map((device) => [device, (epochs[device] ?? 0) + 1]));
+      epochs = { ...epochs, ...granted };
+      const { arrival: _, ...asked } = turn;
+      held.push({ ...asked, held: wanted, epochs: granted, grantedAtMs: nowMs });
+      commands.push({ kind: 'grant', operation: turn.operation, epochs: granted });
+    }
+    // Also what still waits keeps its devices from those behind it: nobody overtakes.
+    for (const device of wanted) taken.add(device);
+  }
+  return { turns: { ...turns, epochs, held, queue: waiting }, commands };
+}
+
+function regrantAbove(
+  turns: Turns,
+  operation: OperationRef,
+  highest: Epochs,
+): { turns: Turns; commands: TurnCommand[] } {
+  const epochs = raised(turns.epochs, highest);
+  const holder = turns.held.find((turn) => isSame(turn.operation, operation));
+  if (!holder) return { turns: { ...turns, epochs }, commands: [] };
+  const granted = Object.fromEntries(holder.held.map((device) => [device, (epochs[device] ?? 0) + 1]));
+  return {
+    turns: {
+      ...turns,
+      epochs: { ...epochs, ...granted },
+      held: turns.held.map((turn) => (turn === holder ? { ...turn, epochs: granted } : turn)),
+    },
+    commands: [{ kind: 'grant', operation, epochs: granted }],
+  };
+}
+
+const isSame = (a: OperationRef, b: OperationRef): boolean => a.runId === b.runId && a.workflowId === b.workflowId;
+
+const scope = (turns: Turns, asked: TurnRequest): string[] =>
+  asked.devices === 'all' ? turns.devices : asked.devices.filter((device) => turns.devices.includes(device));
+
+const overlap = (a: string[], b: string[]): boolean => a.some((device) => b.includes(device));
+
+const inOrder = (queue: QueuedTurn[]): QueuedTurn[] =>
+  [...queue].sort((a, b) => b.priority - a.priority || a.arrival - b.arrival);
+
+function raised(epochs: Epochs, highest: Epochs): Epochs {
+  const result = { ...epochs };
+  for (const [device, epoch] of Object.entries(highest)) result[device] = Math.max(result[device] ?? 0, epoch);
+  return result;
+}

@@ -1,0 +1,5 @@
+export { gpuHost } from './gpuHost.js';
+export { idleUnload } from './idleUnload.js';
+export { modelOperation } from './modelOperation.js';
+export { modeTransition } from './modeTransition.js';
+export { reconciliation } from './reconciliation.js';

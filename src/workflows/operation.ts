@@ -1,0 +1,296 @@
+/**
+ * One operation: asks for its turn, observes, plans, carries the plan out, observes again, concludes, releases.
+ * All workflows that change a residency run through here.
+ */
+import {
+  ApplicationFailure,
+  CancellationScope,
+  condition,
+  isCancellation,
+  log,
+  setCurrentDetails,
+  sleep,
+  upsertSearchAttributes,
+} from '@temporalio/workflow';
+import { FAILURE } from '../contracts/failures.js';
+import { SEARCH_ATTRIBUTES } from '../contracts/names.js';
+import type { AgentView, OperationInput, OperationOutcome, StepOutcome } from '../contracts/operation.js';
+import type { PlanResult, PlanStep } from '../contracts/plan.js';
+import { MAX_LOOK_AGAIN, pauseAfter, verdictOf } from '../domain/attempts.js';
+import { checkGoal } from '../domain/checkGoal.js';
+import { describeGoal } from '../domain/describeGoal.js';
+import { explainPlan } from '../domain/explainPlan.js';
+import { planResidency } from '../domain/planResidency.js';
+import { formerResidency, residencyOf } from '../domain/residency.js';
+import { resolveTarget } from '../domain/resolveTarget.js';
+import { failureOf } from './failures.js';
+import { agentReads, control } from './proxies.js';
+import { runSteps } from './steps.js';
+import { Turn } from './turn.js';
+
+/** What a run of the steps ended with. */
+interface Progress {
+  status: OperationOutcome['status'];
+  summary: string;
+  failure: OperationOutcome['failure'];
+  refusal: OperationOutcome['refusal'];
+}
+
+/**
+ * Returns the outcome when it is done, superseded or declined.
+ * @throws ApplicationFailure `Refused` or `OperationFailed` with the outcome as detail; CancelledFailure when cancelled,
+ * once the residency at the end is known and recorded
+ */
+export async function runOperation(input: OperationInput): Promise<OperationOutcome> {
+  const operation = new Operation(input);
+  const outcome = await operation.run();
+  upsertSearchAttributes({ [SEARCH_ATTRIBUTES.outcome]: [outcome.status] });
+  if (outcome.status === 'refused') throw ApplicationFailure.nonRetryable(outcome.summary, FAILURE.refused, outcome);
+  if (outcome.status === 'failed') {
+    throw ApplicationFailure.nonRetryable(outcome.summary, FAILURE.operationFailed, outcome);
+  }
+  return outcome;
+}
+
+class Operation {
+  private readonly turn: Turn;
+  private readonly startedAt = Date.now();
+  private readonly steps: StepOutcome[] = [];
+  private readonly attempts = new Map<string, number>();
+  private former: AgentView | null = null;
+  private last: AgentView | null = null;
+  private plan: PlanResult | null = null;
+  private round = 0;
+
+  constructor(private readonly input: OperationInput) {
+    this.turn = new Turn(input);
+  }
+
+  async run(): Promise<OperationOutcome> {
+    const what = describeGoal(this.input.goal);
+    this.say(`waits for its turn: ${what}`);
+    let progress: Progress;
+    let cancelled: Error | null = null;
+    try {
+      progress = (await this.turn.acquire())
+        ? await this.untilSuperseded(() => this.reachTarget())
+        : { status: 'superseded', summary: `${what}: superseded while it waited`, ...clean };
+    } catch (error) {
+      if (isCancellation(error) && error instanceof Error && this.turn.supersededBy === null) cancelled = error;
+      progress = this.ended(error);
+    }
+    return CancellationScope.nonCancellable(async () => {
+      const outcome = await this.conclude(progress);
+      if (cancelled !== null) throw cancelled;
+      return outcome;
+    });
+  }
+
+  /** Runs the body; a newer mode switch cancels it wherever it is. */
+  private async untilSuperseded(body: () => Promise<Progress>): Promise<Progress> {
+    const scope = new CancellationScope();
+    const watch = new CancellationScope();
+    void watch
+      .run(async () => {
+        await condition(() => this.turn.supersededBy !== null);
+        scope.cancel();
+      })
+      .catch((error: unknown) => {
+        if (!isCancellation(error)) throw error;
+      });
+    try {
+      return await scope.run(body);
+    } finally {
+      watch.cancel();
+    }
+  }
+
+  /** Observe → plan → steps, until the plan is empty. */
+  private async reachTarget(): Promise<Progress> {
+    const what = describeGoal(this.input.goal);
+    for (let lookAgain = 0; ; ) {
+      const view = await this.observe();
+      const unknown = checkGoal(this.input.goal, view.policy);
+      if (unknown) return failed(what, unknown);
+      if (this.input.goal.kind === 'idle-unload' && this.round === 1) {
+        const declined = await this.closeIfIdle(this.input.goal.tenant);
+        if (declined) return declined;
+      }
+      const target = resolveTarget(this.input.goal, this.intents(), view.policy, view.observation);
+      const plan = planResidency(view.observation, target, view.policy);
+      this.plan = plan;
+      this.say(
+        `${what}\n\n${explainPlan(plan, view.observation)
+          .map((line) => `- ${line}`)
+          .join('\n')}`,
+      );
+      if (plan.kind === 'refusal') {
+        return { status: 'refused', summary: `${what}: ${plan.refusal.message}`, failure: null, refusal: plan.refusal };
+      }
+      if (plan.steps.length === 0)
+        return { status: 'done', summary: this.doneSummary(what), failure: null, refusal: null };
+      await this.turn.narrow([...new Set(plan.steps.flatMap((step) => step.devices))]);
+
+      const problem = await runSteps(this.input.host, plan.steps, this.call(), view.policy, this.round, (done) =>
+        this.steps.push({ ...done, attempts: this.attemptsOf(done) + 1 }),
+      );
+      if (problem === null) continue;
+      const verdict = verdictOf(problem.type);
+      log.info('a step failed', { step: problem.step.id, type: problem.type, message: problem.message, verdict });
+      if (verdict === 'lost-turn' || verdict === 'give-up') return failed(what, problem);
+      if (verdict === 'look-again') {
+        lookAgain += 1;
+        if (lookAgain > MAX_LOOK_AGAIN) return failed(what, problem);
+        await sleep(pauseAfter(lookAgain), { summary: 'before looking again' });
+        continue;
+      }
+      const tried = this.countAttempt(problem.step);
+      if (tried > view.policy.maxLoadRetries) return failed(`${what}, after ${tried} attempts`, problem);
+      this.say(`${what}: attempt ${tried} failed (${problem.message}); tries again`);
+      await sleep(pauseAfter(tried), { summary: `before attempt ${tried + 1} of ${problem.step.tenant}` });
+    }
+  }
+
+  private async observe(): Promise<AgentView> {
+    this.round += 1;
+    for (;;) {
+      try {
+        this.last = await agentReads(this.input.host).observe.executeWithOptions(
+          { summary: this.round === 1 ? 'what holds the GPU now' : 'is the target true?' },
+          [this.call()],
+        );
+        this.former ??= this.last;
+        return this.last;
+      } catch (error) {
+        const failure = failureOf(error);
+        if (failure?.type !== FAILURE.staleEpoch) throw error;
+        await this.turn.renew(failure.details[0] as Record<string, number>);
+      }
+    }
+  }
+
+  private async closeIfIdle(tenant: string): Promise<Progress | null> {
+    const answer = await agentReads(this.input.host).closeIfIdle({ ...this.call(), tenant });
+    if (answer.closed) return null;
+    return { status: 'done', summary: `${tenant} was used again: it stays`, failure: null, refusal: null };
+  }
+
+  /** States the residency, puts the former one back after a failure, writes the journal, releases the turn. */
+  private async conclude(progress: Progress): Promise<OperationOutcome> {
+    let compensation: string | null = null;
+    let mayWrite = progress.failure?.type !== FAILURE.fenced && progress.failure?.type !== FAILURE.staleEpoch;
+    if (progress.status !== 'done' && mayWrite && this.last !== null) {
+      try {
+        // The barrier: ends what still runs of this operation, so that the residency stated below is final.
+        await this.observe();
+        if (progress.status === 'failed') compensation = await this.compensate();
+      } catch (error) {
+        mayWrite = false;
+        compensation = `the residency could not be read: ${failureOf(error)?.message ?? String(error)}`;
+      }
+    }
+    const outcome = { ...this.outcome(progress), compensation };
+    this.say(outcome.summary + (compensation ? `\n\n${compensation}` : ''));
+    if (mayWrite && this.last !== null) {
+      await agentReads(this.input.host).conclude.executeWithOptions({ summary: outcome.summary.slice(0, 190) }, [
+        {
+          ...this.call(),
+          goal: this.input.goal,
+          requestedBy: this.input.requestedBy,
+          outcome,
+          plan: this.plan,
+          mode: outcome.status === 'done' && this.input.goal.kind === 'mode' ? this.input.goal.mode : null,
+        },
+      ]);
+    }
+    if (outcome.status === 'done' || outcome.status === 'failed') await this.keepIdleTimers(outcome);
+    await this.turn.release(outcome);
+    return outcome;
+  }
+
+  /** One pass towards the former residency; a failure here is stated, not retried. */
+  private async compensate(): Promise<string> {
+    const { former, last } = this;
+    if (former === null || last === null) return 'nothing had changed';
+    const touched = this.plan?.kind === 'plan' ? this.plan.steps.map((step) => step.tenant) : [];
+    const plan = planResidency(last.observation, formerResidency(former.observation, touched), last.policy);
+    if (plan.kind === 'plan' && plan.steps.length === 0) return 'the former residency stands';
+    if (this.turn.successorWaits) return 'the former residency is not put back: another operation waits';
+    if (plan.kind === 'refusal') return `the former residency cannot be put back: ${plan.refusal.message}`;
+    const problem = await runSteps(this.input.host, plan.steps, this.call(), last.policy, this.round, (done) =>
+      this.steps.push(done),
+    );
+    await this.observe();
+    if (problem !== null) return `the former residency could not be put back: ${problem.message}`;
+    return `put back: ${plan.steps.map((step) => `${step.kind} ${step.tenant}`).join(', ')}`;
+  }
+
+  /** A resident model has its durable timer (M12). */
+  private async keepIdleTimers(outcome: OperationOutcome): Promise<void> {
+    const loaded = this.steps.filter((step) => step.kind === 'load' && step.acted).map((step) => step.tenant);
+    const resident = loaded.filter((tenant) => (outcome.residency?.[tenant]?.length ?? 0) > 0);
+    for (const tenant of new Set(resident)) await control.ensureIdleTimer(this.input.host, tenant);
+  }
+
+  private outcome(progress: Progress): OperationOutcome {
+    return {
+      ...progress,
+      goal: this.input.goal,
+      steps: this.steps,
+      supersededBy: this.turn.supersededBy?.workflowId ?? null,
+      compensation: null,
+      displaced: this.plan?.kind === 'plan' ? this.plan.displaced : [],
+      residency: this.last === null ? null : residencyOf(this.last.observation),
+      totalMs: Date.now() - this.startedAt,
+    };
+  }
+
+  private ended(error: unknown): Progress {
+    const what = describeGoal(this.input.goal);
+    if (isCancellation(error)) {
+      const by = this.turn.supersededBy;
+      return by === null
+        ? { status: 'cancelled', summary: `${what}: cancelled`, ...clean }
+        : { status: 'superseded', summary: `${what}: superseded by ${by.workflowId}`, ...clean };
+    }
+    const failure = failureOf(error);
+    return failed(what, failure ?? { type: FAILURE.agentAway, message: String(error), remedy: null });
+  }
+
+  private doneSummary(what: string): string {
+    if (this.steps.length === 0) return `${what}: it was true already`;
+    const did = this.steps.map((step) => `${step.kind} ${step.tenant} (${(step.ms / 1000).toFixed(1)} s)`);
+    return `${what}: ${did.join(', ')}`;
+  }
+
+  private intents() {
+    if (this.turn.grant === null) throw new Error('an operation planned without its turn');
+    return this.turn.grant.intents;
+  }
+
+  private call() {
+    return { operation: this.turn.operation, epochs: this.turn.epochs };
+  }
+
+  private attemptsOf = (step: { kind: string; tenant: string }): number =>
+    this.attempts.get(`${step.kind} ${step.tenant}`) ?? 0;
+
+  private countAttempt(step: PlanStep): number {
+    const tried = this.attemptsOf(step) + 1;
+    this.attempts.set(`${step.kind} ${step.tenant}`, tried);
+    return tried;
+  }
+
+  private say(details: string): void {
+    setCurrentDetails(details);
+  }
+}
+
+const clean = { failure: null, refusal: null };
+
+const failed = (what: string, failure: { type: string | null; message: string; remedy: string | null }): Progress => ({
+  status: 'failed',
+  summary: `${what}: ${failure.message}`,
+  failure: { type: failure.type ?? FAILURE.agentAway, message: failure.message, remedy: failure.remedy },
+  refusal: null,
+});

@@ -1,0 +1,68 @@
+/** Runs the steps of one plan in the order that the plan gives, independent ones side by side. */
+import { CancellationScope, isCancellation } from '@temporalio/workflow';
+import type { FencedCall } from '../contracts/activities.js';
+import type { StepOutcome } from '../contracts/operation.js';
+import type { PlanStep } from '../contracts/plan.js';
+import type { HostPolicy } from '../contracts/policy.js';
+import { attemptMs } from '../domain/timeouts.js';
+import { failureOf, type StepFailure } from './failures.js';
+import { agentStep } from './proxies.js';
+
+export interface FailedStep extends StepFailure {
+  step: PlanStep;
+}
+
+/**
+ * One attempt at each step. After a failure no further step starts; those under way end first.
+ * @returns the first failure, or null
+ */
+export async function runSteps(
+  host: string,
+  steps: PlanStep[],
+  call: FencedCall,
+  policy: HostPolicy,
+  round: number,
+  onDone: (outcome: StepOutcome) => void,
+): Promise<FailedStep | null> {
+  let problem: FailedStep | null = null;
+  const running = new Map<string, Promise<void>>();
+  for (const step of steps) {
+    const before = step.after.map((id) => running.get(id) ?? Promise.resolve());
+    running.set(
+      step.id,
+      Promise.all(before).then(async () => {
+        if (problem !== null || CancellationScope.current().consideredCancelled) return;
+        try {
+          onDone(await runStep(host, step, call, policy, round));
+        } catch (error) {
+          if (isCancellation(error)) throw error;
+          const failure = failureOf(error);
+          if (failure === null) throw error;
+          problem ??= { ...failure, step };
+        }
+      }),
+    );
+  }
+  await Promise.all(running.values());
+  return problem;
+}
+
+async function runStep(
+  host: string,
+  step: PlanStep,
+  call: FencedCall,
+  policy: HostPolicy,
+  round: number,
+): Promise<StepOutcome> {
+  const agent = agentStep(host, attemptMs(step, policy));
+  const args: [FencedCall & { step: PlanStep; round: number }] = [{ ...call, step, round }];
+  const options = { summary: `${step.kind} ${step.tenant}: ${step.why}`.slice(0, 190) };
+  switch (step.kind) {
+    case 'unload':
+      return agent.unloadTenant.executeWithOptions(options, args);
+    case 'load':
+      return agent.loadTenant.executeWithOptions(options, args);
+    case 'move':
+      return agent.moveEmbedder.executeWithOptions(options, args);
+  }
+}
