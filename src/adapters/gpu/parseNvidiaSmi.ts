@@ -1,0 +1,156 @@
+/**
+ * Reads single lines of nvidia-smi. Pure; never throws; every number it gives stands in the text.
+ * In each query the name comes last: names may hold commas, and a cut line cannot pass for a whole one.
+ */
+import { type Diagnosis, diagnose, explainField } from './diagnoseNvidiaSmi.js';
+import type { GpuProcess, GpuReading } from './reader.js';
+
+const GPU_FIELDS = [
+  'index',
+  'uuid',
+  'pci.bus_id',
+  'memory.total',
+  'memory.used',
+  'utilization.gpu',
+  'temperature.gpu',
+  'mig.mode.current',
+  'name',
+];
+
+/** Drivers before 450 do not know MIG and refuse the whole query for that field. */
+export const gpuQuery = (withMig: boolean): string =>
+  `--query-gpu=${GPU_FIELDS.filter((field) => withMig || field !== 'mig.mode.current').join(',')}`;
+
+export const PROCESS_QUERY = '--query-compute-apps=gpu_uuid,pid,used_memory,process_name';
+
+export interface GpuRow {
+  busId: string;
+  reading: GpuReading;
+}
+
+export type GpuLine =
+  | { kind: 'gpu'; row: GpuRow }
+  /** A line that is not whole; of this GPU, where that can still be told. */
+  | { kind: 'odd'; uuid: string | null; problem: string }
+  | { kind: 'message'; diagnosis: Diagnosis }
+  | { kind: 'blank' };
+
+export type ProcessLine =
+  | { kind: 'process'; process: GpuProcess }
+  | { kind: 'odd'; problem: string }
+  | { kind: 'message'; diagnosis: Diagnosis }
+  | { kind: 'blank' };
+
+const UUID = /^GPU-[0-9a-z-]+$/i;
+/** Digits only: a locale's comma, a unit or a sign makes a figure unknown. */
+const FIGURE = /^\d{1,9}$/;
+
+/** The separator is a comma and a space; a comma alone is part of a field. */
+const fieldsOf = (line: string): string[] =>
+  line
+    .trim()
+    .split(', ')
+    .map((field) => field.trim());
+
+const quoted = (line: string): string => `"${line.trim().slice(0, 120)}"`;
+
+function figure(text: string, highest: number): number | null {
+  const value = FIGURE.test(text) ? Number(text) : null;
+  return value !== null && value <= highest ? value : null;
+}
+
+/** A line of the query `gpuQuery(withMig)` with `--format=csv,noheader,nounits`. */
+export function parseGpuLine(line: string, withMig: boolean): GpuLine {
+  if (line.trim() === '') return { kind: 'blank' };
+  const fields = fieldsOf(line);
+  const [index = '', uuid = ''] = fields;
+  if (!FIGURE.test(index) || !UUID.test(uuid)) {
+    const diagnosis = diagnose(line);
+    if (diagnosis) return { kind: 'message', diagnosis };
+    return { kind: 'odd', uuid: null, problem: `nvidia-smi printed an unexpected line: ${quoted(line)}` };
+  }
+  const numbers = withMig ? 8 : 7;
+  const name = fields.slice(numbers).join(', ');
+  if (name === '') return { kind: 'odd', uuid, problem: `nvidia-smi printed a cut line: ${quoted(line)}` };
+  const [, , busId = '', total = '', used = '', utilization = '', temperature = ''] = fields;
+  const mig = withMig ? fields[7] : 'N/A';
+  const texts = { total, used, utilization, temperature, migEnabled: mig === 'Enabled' };
+  return { kind: 'gpu', row: { busId, reading: judge(Number(index), uuid, name, texts) } };
+}
+
+interface FigureTexts {
+  total: string;
+  used: string;
+  utilization: string;
+  temperature: string;
+  migEnabled: boolean;
+}
+
+function judge(index: number, uuid: string, name: string, texts: FigureTexts): GpuReading {
+  const totalMb = figure(texts.total, Number.MAX_SAFE_INTEGER) || null;
+  const usedMb = figure(texts.used, totalMb ?? Number.MAX_SAFE_INTEGER);
+  const reading = {
+    uuid,
+    index,
+    name,
+    totalMb,
+    usedMb,
+    utilizationPercent: figure(texts.utilization, 100),
+    temperatureC: figure(texts.temperature, 250),
+  };
+  const unread = (
+    [
+      ['memory.total', texts.total, totalMb],
+      ['memory.used', texts.used, usedMb],
+      ['utilization.gpu', texts.utilization, reading.utilizationPercent],
+      ['temperature.gpu', texts.temperature, reading.temperatureC],
+    ] as const
+  )
+    .filter(([, , value]) => value === null)
+    .map(([field, text]) => ({ field, ...explainField(text) }));
+  const words = unread.map(({ field, why }) => `${field} ${why}`).join('; ');
+  if (unread.some(({ lost }) => lost)) return { ...reading, usedMb: null, health: 'lost', problem: words };
+  if (texts.migEnabled)
+    return {
+      ...reading,
+      usedMb: null,
+      health: 'unknown',
+      problem: `MIG is enabled, so the memory of the whole GPU says nothing about a slice. Switch it off with 'nvidia-smi -i ${uuid} -mig 0'.`,
+    };
+  if (totalMb === null || usedMb === null) return { ...reading, health: 'unknown', problem: words };
+  return { ...reading, health: 'ok', problem: words || null };
+}
+
+/** A line of `PROCESS_QUERY` with `--format=csv,noheader,nounits`. */
+export function parseProcessLine(line: string): ProcessLine {
+  if (line.trim() === '' || /no running processes found/i.test(line)) return { kind: 'blank' };
+  const [uuid = '', pid = '', used = '', ...name] = fieldsOf(line);
+  if (!UUID.test(uuid) || !FIGURE.test(pid) || name.length === 0) {
+    const diagnosis = diagnose(line);
+    if (diagnosis) return { kind: 'message', diagnosis };
+    return { kind: 'odd', problem: `nvidia-smi printed an unexpected line about processes: ${quoted(line)}` };
+  }
+  const words = name.join(', ');
+  return {
+    kind: 'process',
+    process: {
+      uuid,
+      pid: Number(pid),
+      // In brackets or as a dash: the process lives in another namespace or belongs to another user.
+      name: words === '' || words === '-' || /^\[.*\]$/.test(words) ? 'unknown' : words,
+      usedMb: figure(used, Number.MAX_SAFE_INTEGER),
+    },
+  };
+}
+
+export interface ListedGpu {
+  index: number;
+  uuid: string;
+  name: string;
+}
+
+/** A line of `nvidia-smi -L`; null for MIG slices, messages and anything else. */
+export function parseListLine(line: string): ListedGpu | null {
+  const match = /^GPU (\d{1,9}): (.+) \(UUID: (GPU-[0-9a-z-]+)\)\s*$/i.exec(line);
+  return match ? { index: Number(match[1]), name: match[2] ?? '', uuid: match[3] ?? '' } : null;
+}
