@@ -1,0 +1,39 @@
+/** The options that every command has, and what follows from them: the output and the configuration. */
+import { homedir } from 'node:os';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Loaded, type LoadInput, loadConfig } from '../config/load.js';
+import type { CliContext } from './context.js';
+import { createOutput, type Format, type Output } from './output.js';
+
+interface GlobalOptions {
+  output?: Format;
+  config?: string;
+  set?: Record<string, string>;
+}
+
+/** To be called on the program, not on its commands. */
+export function addGlobalOptions(program: Command): Command {
+  return program
+    .addOption(new Option('-o, --output <format>', 'how data is printed').choices(['text', 'json']).default('text'))
+    .option('--config <file>', 'the configuration file (default: vramflow.yaml in this folder)')
+    .option('--set <key=value>', 'a configuration value for this call, for example gpu.reader=none', collect);
+}
+
+function collect(written: string, before: Record<string, string> = {}): Record<string, string> {
+  const equals = written.indexOf('=');
+  if (equals < 1) throw new InvalidArgumentError('Write it as key=value, for example log_level=debug.');
+  return { ...before, [written.slice(0, equals)]: written.slice(equals + 1) };
+}
+
+export const outputOf = (command: Command, context: CliContext): Output =>
+  createOutput(context, command.optsWithGlobals<GlobalOptions>().output ?? 'text');
+
+export function loadInputOf(command: Command, context: CliContext): LoadInput {
+  const { config, set } = command.optsWithGlobals<GlobalOptions>();
+  return { argv: { config, overrides: set ?? {} }, env: context.env, cwd: context.cwd, homeDir: homeOf(context) };
+}
+
+/** @throws ConfigError */
+export const configOf = (command: Command, context: CliContext): Loaded => loadConfig(loadInputOf(command, context));
+
+export const homeOf = (context: CliContext): string => context.env['HOME'] || homedir();

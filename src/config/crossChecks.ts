@@ -1,0 +1,94 @@
+/** What one key alone cannot tell: whether the configuration makes sense as a whole. Pure. */
+import type { Completed } from './complete.js';
+import type { KeyPath } from './keyPath.js';
+import { VLM_ALIAS } from './modelName.js';
+import { nearest } from './nearest.js';
+import { type Config, ID_PATTERN, type ModeSettings } from './schema.js';
+
+export interface Contradiction {
+  path: KeyPath;
+  message: string;
+  remedy: string;
+}
+
+export function crossChecks({ config, withoutVram }: Completed): Contradiction[] {
+  return [
+    ...checkHost(config),
+    ...withoutVram.map((name) => missingVram(config, name)),
+    ...checkGpu(config),
+    ...checkPorts(config),
+    ...Object.entries(config.modes).flatMap(([name, mode]) => [
+      ...checkModels(config, name, mode),
+      ...checkRoom(config, name, mode),
+    ]),
+  ];
+}
+
+/** A host name that comes from the machine has not been checked yet. */
+function checkHost(config: Config): Contradiction[] {
+  if (ID_PATTERN.test(config.host)) return [];
+  const message = `is ${JSON.stringify(config.host)}, this machine's hostname, which cannot be part of a workflow id.`;
+  return [{ path: ['host'], message, remedy: 'Set host to a name of letters, digits, dots and dashes.' }];
+}
+
+function missingVram(config: Config, name: string): Contradiction {
+  if (name === VLM_ALIAS) {
+    const message = 'is the short name for vlm_model, and only modes know it.';
+    return { path: ['models', name], message, remedy: `Write the model's own name, ${config.vlm_model}.` };
+  }
+  return {
+    path: ['models', name, 'vram_mb'],
+    message: `is missing: nothing tells how much VRAM ${name} takes.`,
+    remedy: `Set vram_mb under ${name} in models to the MB that \`ollama ps\` shows while it is loaded.`,
+  };
+}
+
+function checkGpu(config: Config): Contradiction[] {
+  if (config.gpu.total_mb === undefined || config.gpu.reader === 'none') return [];
+  const message = `has no place beside reader: ${config.gpu.reader}, which measures it.`;
+  return [{ path: ['gpu', 'total_mb'], message, remedy: 'Remove it, or set gpu.reader to none.' }];
+}
+
+function checkPorts(config: Config): Contradiction[] {
+  const { address, port, ui_port } = config.temporal;
+  if (address !== undefined || port !== ui_port) return [];
+  const message = `is ${ui_port}, which temporal.port has already.`;
+  return [{ path: ['temporal', 'ui_port'], message, remedy: 'Give the two different ports.' }];
+}
+
+function checkModels(config: Config, modeName: string, mode: ModeSettings): Contradiction[] {
+  return Object.entries(mode.models).flatMap(([written, place]) => {
+    const path = ['modes', modeName, 'models', written];
+    const model = config.models[modelOf(config, written)];
+    if (!model) {
+      const near = nearest(written, [VLM_ALIAS, ...Object.keys(config.models)]);
+      const remedy = near
+        ? `Did you mean ${near}? Otherwise add it to models.`
+        : 'Add it to models, or remove it here.';
+      return [{ path, message: 'is not a model of this configuration.', remedy }];
+    }
+    if (place !== 'cpu' || model.allow_cpu) return [];
+    const message = 'wants it in system memory, which the model does not allow.';
+    return [{ path, message, remedy: `Set allow_cpu: true for ${modelOf(config, written)} in models.` }];
+  });
+}
+
+/** A mode that can never be reached is a mistake; only a declared total can show it before a start. */
+function checkRoom(config: Config, modeName: string, mode: ModeSettings): Contradiction[] {
+  const total = config.gpu.total_mb;
+  if (config.gpu.reader !== 'none' || total === undefined) return [];
+  const wished = new Set(
+    Object.entries(mode.models).flatMap(([written, place]) => (place === 'gpu' ? [modelOf(config, written)] : [])),
+  );
+  const parts = [...wished].map((name) => ({ name, mb: config.models[name]?.vram_mb ?? 0 }));
+  if (mode.clip === 'gpu') parts.push({ name: 'clip', mb: config.clip.vram_mb });
+  const needed = parts.reduce((sum, part) => sum + part.mb, config.reserve_mb);
+  if (parts.length === 0 || needed <= total) return [];
+  const list = parts.map((part) => `${part.name} ${part.mb}`).join(' + ');
+  const message = `wants ${needed} MB on the GPU (${list} + reserve ${config.reserve_mb}), but gpu.total_mb is ${total}.`;
+  return [{ path: ['modes', modeName], message, remedy: 'Take one of them off the GPU in this mode.' }];
+}
+
+/** What a mode's `vlm` stands for. */
+export const modelOf = (config: Config, written: string): string =>
+  written === VLM_ALIAS ? config.vlm_model : written;

@@ -1,0 +1,95 @@
+/** One source of values (a file, the environment, the flags), and how sources lie on top of each other. */
+import { resolve } from 'node:path';
+import { formatPath, type KeyPath } from './keyPath.js';
+import { fullModelName, VLM_ALIAS } from './modelName.js';
+import type { Origin } from './problem.js';
+import { isFilePath, isSection } from './schemaWalk.js';
+
+export type Value = string | number | boolean | bigint | null | Value[] | Tree;
+export interface Tree {
+  [key: string]: Value;
+}
+
+export interface Layer {
+  tree: Tree;
+  /** Where each key, section or value, was written; by formatted key path. */
+  origins: Map<string, Origin>;
+}
+
+export const EMPTY_LAYER: Layer = { tree: {}, origins: new Map() };
+
+export const isTree = (value: unknown): value is Tree =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+interface Reading {
+  originOf: (path: KeyPath) => Origin;
+  /** Relative paths are relative to this folder; undefined: they stay as they are. */
+  folder?: string | undefined;
+  homeDir: string;
+}
+
+/**
+ * Brings values as written into one form: full model names, absolute paths, and an empty section
+ * (`models:` with every line below commented out) as an empty map.
+ */
+export function layerOf(written: Tree, reading: Reading): Layer {
+  const origins = new Map<string, Origin>();
+
+  const normalise = (value: Value, from: KeyPath, to: KeyPath): Value => {
+    origins.set(formatPath(to), reading.originOf(from));
+    if (value === null && isSection(to)) return {};
+    if (Array.isArray(value))
+      return value.map((item, index) => normalise(item, [...from, `${index}`], [...to, `${index}`]));
+    if (isTree(value)) return normaliseTree(value, from, to);
+    if (typeof value !== 'string' || value === '') return value;
+    if (formatPath(to) === 'vlm_model') return fullModelName(value);
+    return isFilePath(to) && reading.folder !== undefined ? absolute(value, reading.folder, reading.homeDir) : value;
+  };
+
+  const normaliseTree = (tree: Tree, from: KeyPath, to: KeyPath): Tree => {
+    const result: Tree = {};
+    for (const [key, value] of Object.entries(tree)) {
+      const name = namesModels(to) && key !== VLM_ALIAS ? fullModelName(key) : key;
+      result[name] = normalise(value, [...from, key], [...to, name]);
+    }
+    return result;
+  };
+
+  return { tree: normaliseTree(written, [], []), origins };
+}
+
+/** `models` and `modes.<name>.models` have models as their keys. */
+const namesModels = (path: KeyPath): boolean =>
+  path.at(-1) === 'models' && (path.length === 1 || (path.length === 3 && path[0] === 'modes'));
+
+const absolute = (path: string, folder: string, homeDir: string): string =>
+  path === '~' || path.startsWith('~/') ? resolve(homeDir, path.slice(2)) : resolve(folder, path);
+
+/** Later layers win; maps merge key by key, everything else is replaced. */
+export function mergeLayers(layers: readonly Layer[]): Layer {
+  let tree: Tree = {};
+  const origins = new Map<string, Origin>();
+  for (const layer of layers) {
+    tree = mergeTrees(tree, layer.tree);
+    for (const [key, origin] of layer.origins) origins.set(key, origin);
+  }
+  return { tree, origins };
+}
+
+function mergeTrees(lower: Tree, upper: Tree): Tree {
+  const result: Tree = { ...lower };
+  for (const [key, value] of Object.entries(upper)) {
+    const under = result[key];
+    result[key] = isTree(under) && isTree(value) ? mergeTrees(under, value) : value;
+  }
+  return result;
+}
+
+/** Where a key was written; for one that was not, its nearest section that was. */
+export function originNear(layer: Layer, path: KeyPath): Origin | null {
+  for (let length = path.length; length > 0; length--) {
+    const origin = layer.origins.get(formatPath(path.slice(0, length)));
+    if (origin) return origin;
+  }
+  return null;
+}
