@@ -1,0 +1,86 @@
+/** Ends a process that outlives its manager: asks, then SIGTERM, then SIGKILL, each by proof (law 5), each bounded. */
+import type { ChildProcess } from 'node:child_process';
+
+import { hasEnded, type OwnershipRecord, type Proof, signalOurs } from './ownership.js';
+import { pause } from './pause.js';
+import { killByHandle } from './spawn.js';
+
+/** How often the process is looked at while its end is awaited. */
+const LOOK_EVERY_MS = 20;
+/** The kernel ends a killed process within this, unless a driver holds it. */
+const KILL_MS = 5_000;
+
+export interface Ending {
+  /** Asks it to end by itself; a failure to ask, or no grace, moves on to the signals. */
+  ask: ((signal: AbortSignal) => Promise<void>) | null;
+  /** From the request to SIGTERM, ms. */
+  graceMs: number;
+  /** From SIGTERM to SIGKILL, ms. */
+  termMs: number;
+  /** Held by the manager that started it; used where there is no /proc. */
+  handle: ChildProcess | null;
+  signal: AbortSignal;
+}
+
+/**
+ * - `ended`: nothing of it lives any more
+ * - `stuck`: killed, and still there after 5 s (a driver holds it)
+ * - `not-ours`, `unknown`: no proof, so no signal was sent
+ */
+export type EndResult = 'ended' | 'stuck' | 'not-ours' | 'unknown';
+
+/** Safe to repeat: a process that is gone is `ended`. Rejects with the signal's reason on abort. */
+export async function endOwned(record: OwnershipRecord, ending: Ending): Promise<EndResult> {
+  const { signal } = ending;
+  const target = ending.handle !== null && record.bootId === null ? heldTarget(ending.handle) : provenTarget(record);
+  if (await target.ended()) return 'ended';
+  if (ending.ask !== null && ending.graceMs > 0) {
+    const graceEnds = performance.now() + ending.graceMs;
+    const asked = await ending.ask(AbortSignal.any([signal, AbortSignal.timeout(ending.graceMs)])).then(
+      () => true,
+      () => false,
+    );
+    signal.throwIfAborted();
+    // One that cannot be asked may be ending already: the next signal waits no longer than for its end.
+    const waitMs = asked ? graceEnds - performance.now() : 0;
+    if (await endsWithin(target, waitMs, signal)) return 'ended';
+  }
+  for (const [name, waitMs] of [
+    ['SIGTERM', ending.termMs],
+    ['SIGKILL', KILL_MS],
+  ] as const) {
+    const proof = await target.signal(name);
+    if (proof === 'not-ours' || proof === 'unknown') return proof;
+    if (await endsWithin(target, waitMs, signal)) return 'ended';
+  }
+  return 'stuck';
+}
+
+interface Target {
+  ended(): Promise<boolean>;
+  signal(name: 'SIGTERM' | 'SIGKILL'): Promise<Proof>;
+}
+
+function provenTarget(record: OwnershipRecord): Target {
+  return { ended: () => hasEnded(record), signal: (name) => signalOurs(record, name) };
+}
+
+function heldTarget(handle: ChildProcess): Target {
+  const ended = () => handle.exitCode !== null || handle.signalCode !== null;
+  return {
+    ended: async () => ended(),
+    signal: async (name) => {
+      killByHandle(handle, name);
+      return ended() ? 'gone' : 'ours';
+    },
+  };
+}
+
+async function endsWithin(target: Target, ms: number, signal: AbortSignal): Promise<boolean> {
+  const until = performance.now() + ms;
+  for (;;) {
+    if (await target.ended()) return true;
+    if (performance.now() >= until) return false;
+    await pause(LOOK_EVERY_MS, signal);
+  }
+}

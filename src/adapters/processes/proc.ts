@@ -1,0 +1,85 @@
+/** Reads Linux's /proc. Each function answers null where that is impossible: no such process, no right, no /proc. */
+import { readdir, readFile } from 'node:fs/promises';
+import { uptime } from 'node:os';
+
+/** The environment variable that marks a process as started by vramflow; its value is unique to the start. */
+export const OWNER_VARIABLE = 'VRAMFLOW_OWNER';
+
+/** Linux reports start times in 1/100 s on every architecture that Node supports (USER_HZ). */
+const TICK_MS = 10;
+
+/** Field numbers of /proc/<pid>/stat (proc(5)), counted from the field after the command's name. */
+const FIELD = { state: 0, group: 2, startTicks: 19 } as const;
+
+export interface ProcessSight {
+  pid: number;
+  /** Ended but not yet reaped: holds no memory any more. */
+  ended: boolean;
+  /** The process group, which a signal can go to as a whole. */
+  group: number;
+  /** Since the boot, in ticks of 10 ms; with the pid and the boot id it names a process for ever. */
+  startTicks: number;
+}
+
+/** `gone`: no such process. `unknown`: it cannot be looked at. */
+export type Sight = ProcessSight | 'gone' | 'unknown';
+
+/** The id of this boot of the machine, or null where /proc is missing. */
+export async function readBootId(): Promise<string | null> {
+  try {
+    return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  } catch {
+    // No Linux: the absence is the answer.
+    return null;
+  }
+}
+
+export async function lookAt(pid: number): Promise<Sight> {
+  const stat = await readProc(pid, 'stat');
+  if (stat === 'gone' || stat === 'unknown') return stat;
+  // The command's name stands in brackets and may itself hold blanks and brackets.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const state = fields[FIELD.state] ?? '';
+  const group = Number(fields[FIELD.group]);
+  const startTicks = Number(fields[FIELD.startTicks]);
+  if (!Number.isInteger(group) || !Number.isInteger(startTicks)) return 'unknown';
+  return { pid, ended: state === 'Z' || state === 'X', group, startTicks };
+}
+
+/** The ownership marker in the environment that the process was started with; null when it has none. */
+export async function readMarker(pid: number): Promise<{ marker: string | null } | 'gone' | 'unknown'> {
+  const environment = await readProc(pid, 'environ');
+  if (environment === 'gone' || environment === 'unknown') return environment;
+  const prefix = `${OWNER_VARIABLE}=`;
+  const entry = environment.split('\0').find((line) => line.startsWith(prefix));
+  return { marker: entry === undefined ? null : entry.slice(prefix.length) };
+}
+
+/** Every live process that carries this marker: the one started with it and its descendants. */
+export async function findByMarker(marker: string): Promise<ProcessSight[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const sights = await Promise.all(
+    pids.map(async (pid) => {
+      const found = await readMarker(pid);
+      if (typeof found === 'string' || found.marker !== marker) return null;
+      const sight = await lookAt(pid);
+      return typeof sight === 'string' || sight.ended ? null : sight;
+    }),
+  );
+  return sights.filter((sight) => sight !== null);
+}
+
+/** Milliseconds since a process with this start time began. */
+export function ageMs(startTicks: number): number {
+  return Math.max(0, Math.round(uptime() * 1000) - startTicks * TICK_MS);
+}
+
+async function readProc(pid: number, file: 'stat' | 'environ'): Promise<string> {
+  try {
+    return await readFile(`/proc/${pid}/${file}`, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    // ESRCH: it ended between opening and reading.
+    return code === 'ENOENT' || code === 'ESRCH' ? 'gone' : 'unknown';
+  }
+}
