@@ -119,4 +119,9 @@ export interface Target {
    * The priority with which room may be made: only residents of a lower or equal priority are displaced.
    */
   priority: number;
+  /**
+   * The one tenant that the request names (`model load`, `clip move`). Where it cannot be had the plan is refused;
+   * a mode goes on without it, where the hardware or an optional part for it is not there.
+   */
+  asked?: string;
 }
