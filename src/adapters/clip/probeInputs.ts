@@ -3,7 +3,6 @@
 export const PROBE_TEXTS: readonly string[] = ['a red button that says OK', 'the icon of a folder'];
 
 /** A PNG of 24 × 16 pixels, two ramps and a checkerboard, in base64. */
-export const PROBE_IMAGES: readonly string[] = [
+export const PROBE_IMAGE =
   'iVBORw0KGgoAAAANSUhEUgAAABgAAAAQCAIAAACDRijCAAAAUklEQVR4Aa3BMRHDABADMPXOkxfTKJjCDcBCyPLSh28ppZRSSiml' +
-    'nlJKKaWUUkrMiZgTMSdiTsSciDkRcyL2ePfzJuZEzImYEzEnYk7EnIg58QeUiAPhGF1P6QAAAABJRU5ErkJggg==',
-];
+    'nlJKKaWUUkrMiZgTMSdiTsSciDkRcyL2ePfzJuZEzImYEzEnYk7EnIg58QeUiAPhGF1P6QAAAABJRU5ErkJggg==';
