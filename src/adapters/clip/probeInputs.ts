@@ -3,6 +3,7 @@
 export const PROBE_TEXTS: readonly string[] = ['a red button that says OK', 'the icon of a folder'];
 
 /** A PNG of 24 × 16 pixels, two ramps and a checkerboard, in base64. */
-export const PROBE_IMAGE =
+export const PROBE_IMAGES: readonly string[] = [
   'iVBORw0KGgoAAAANSUhEUgAAABgAAAAQCAIAAACDRijCAAAAUklEQVR4Aa3BMRHDABADMPXOkxfTKJjCDcBCyPLSh28ppZRSSiml' +
-    'nlJKKaWUUkrMiZgTMSdiTsSciDkRcyL2ePfzJuZEzImYEzEnYk7EnIg58QeUiAPhGF1P6QAAAABJRU5ErkJggg==';
+    'nlJKKaWUUkrMiZgTMSdiTsSciDkRcyL2ePfzJuZEzImYEzEnYk7EnIg58QeUiAPhGF1P6QAAAABJRU5ErkJggg==',
+];

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
-import { PROBE_IMAGE, PROBE_TEXTS } from '../probeInputs.js';
+import { PROBE_IMAGES, PROBE_TEXTS } from '../probeInputs.js';
 import { loadClip } from './clip.js';
 import { locateModel } from './model.js';
 import { createEmbedderServer } from './server.js';
@@ -63,7 +63,7 @@ async function load(name: string): Promise<void> {
   // One run of each tower: the device has then allocated what it needs, and the dimension is known.
   const never = new AbortController().signal;
   const [embedding] = await clip.text([...PROBE_TEXTS], never);
-  await clip.images([PROBE_IMAGE], never);
+  await clip.images([...PROBE_IMAGES], never);
   server.setReady(clip, embedding?.length ?? 0);
   console.log(`ready: ${name} on ${device} (${provider})`);
 }
