@@ -1,0 +1,165 @@
+/** What lives beside the hardware of one host: the parts, and the state that they share. */
+import { join } from 'node:path';
+import type { Ollama } from '../adapters/ollama/ollama.js';
+import { EMBEDDER } from '../contracts/names.js';
+import type { AgentView, Epochs } from '../contracts/operation.js';
+import type { HostPolicy } from '../contracts/policy.js';
+import type { HostObservation } from '../contracts/residency.js';
+import type { EmbedderSwitch } from './embedderSwitch.js';
+import { Fence } from './fence.js';
+import { Gates } from './gates.js';
+import { Journal } from './journal.js';
+import { type Footprint, Learned } from './learned.js';
+import { observeHost, pidsOf } from './observe.js';
+import { type OllamaChange, OllamaWatch } from './ollamaWatch.js';
+import { Reclaims } from './reclaims.js';
+import type { Sampler } from './sampler.js';
+import { StateFile } from './stateFile.js';
+import { Uses } from './uses.js';
+
+export interface AgentOptions {
+  policy: HostPolicy;
+  simulated: boolean;
+  /** The host's folder: journal, epochs, uses. */
+  folder: string;
+  instance: string;
+  ollama: Ollama;
+  embedder: EmbedderSwitch;
+  sampler: Sampler;
+  readerKind: 'nvidia-smi' | 'none' | 'declared';
+  /** Why there is no GPU reader, or null. */
+  readerReason: string | null;
+  /** Monotonic, ms. */
+  now: () => number;
+  onOllamaChange: (change: OllamaChange) => void;
+  /** The last operation has left. */
+  onIdle: () => void;
+}
+
+interface Remembered {
+  mode: string;
+  /** Tenants in state error, and why (M19). */
+  errors: Record<string, string>;
+}
+
+export class Agent {
+  readonly policy: HostPolicy;
+  readonly ollama: Ollama;
+  readonly embedder: EmbedderSwitch;
+  readonly sampler: Sampler;
+  readonly fence: Fence;
+  readonly gates = new Gates();
+  readonly uses: Uses;
+  readonly journal: Journal;
+  readonly learned: Learned;
+  readonly reclaims: Reclaims;
+  readonly watch: OllamaWatch;
+  readonly now: () => number;
+  private readonly working = new Map<string, 'loading' | 'unloading'>();
+  /** Gates that an operation closed, by tenant: the run that did. */
+  private readonly closedBy = new Map<string, string>();
+  private readonly remembered: StateFile<Remembered>;
+
+  constructor(readonly options: AgentOptions) {
+    const { folder, policy, ollama, embedder, sampler, now } = options;
+    const file = (name: string) => join(folder, name);
+    this.policy = policy;
+    this.ollama = ollama;
+    this.embedder = embedder;
+    this.sampler = sampler;
+    this.now = now;
+    this.remembered = new StateFile<Remembered>(file('state.json'), { mode: 'idle', errors: {} });
+    this.fence = new Fence(new StateFile<Epochs>(file('epochs.json'), {}), now, options.onIdle);
+    this.uses = new Uses(new StateFile<Record<string, number>>(file('uses.json'), {}), Date.now);
+    this.journal = new Journal(folder);
+    this.learned = new Learned(new StateFile<Record<string, Footprint>>(file('learned.json'), {}));
+    this.reclaims = new Reclaims(now);
+    this.watch = new OllamaWatch(ollama, 'observed', options.onOllamaChange, Date.now);
+    sampler.onSample((sample) => this.reclaims.take(sample));
+  }
+
+  get mode(): string {
+    return this.remembered.get().mode;
+  }
+
+  get errors(): ReadonlyMap<string, string> {
+    return new Map(Object.entries(this.remembered.get().errors));
+  }
+
+  observation(): HostObservation {
+    return observeHost({ ...this.observedParts(), policy: this.policy, simulated: this.options.simulated });
+  }
+
+  view(): AgentView {
+    return {
+      observation: this.observation(),
+      policy: this.policy,
+      mode: this.mode,
+      epochs: this.fence.highest(),
+      instance: this.options.instance,
+    };
+  }
+
+  /** The processes that hold a tenant, as the driver's list shows them. */
+  pids(tenant: string): number[] {
+    const embedder = this.embedder.process();
+    if (tenant === EMBEDDER) return embedder ? [embedder.pid] : [];
+    return pidsOf({ sample: this.sampler.latest(), watch: this.watch }, tenant);
+  }
+
+  setWorking(tenant: string, what: 'loading' | 'unloading' | null): void {
+    if (what === null) this.working.delete(tenant);
+    else this.working.set(tenant, what);
+  }
+
+  setMode(mode: string): void {
+    if (mode !== this.mode) this.remembered.set({ ...this.remembered.get(), mode });
+  }
+
+  setError(tenant: string, reason: string | null): void {
+    const { [tenant]: former, ...others } = this.remembered.get().errors;
+    if (reason === null && former === undefined) return;
+    const errors = reason === null ? others : { ...others, [tenant]: reason };
+    this.remembered.set({ ...this.remembered.get(), errors });
+  }
+
+  closeGate(tenant: string, runId: string): void {
+    this.gates.close(tenant);
+    this.closedBy.set(tenant, runId);
+  }
+
+  /** Opens what an operation closed; without one, what every other operation than `except` left closed. */
+  openGates(which: { of: string } | { except: string }): void {
+    for (const [tenant, runId] of this.closedBy) {
+      const open = 'of' in which ? runId === which.of : runId !== which.except;
+      if (!open) continue;
+      this.closedBy.delete(tenant);
+      this.gates.open(tenant);
+    }
+  }
+
+  /** Nothing of the host stops: models, the embedder and the record on disk stay for the successor (law 6). */
+  async stop(): Promise<void> {
+    this.watch.stop();
+    this.uses.flush();
+    await this.sampler.stop();
+    this.journal.close();
+  }
+
+  private observedParts() {
+    const { watch, embedder, reclaims, gates, uses, learned, working, errors } = this;
+    const measured = this.options.readerKind !== 'declared';
+    return {
+      watch,
+      embedder,
+      reclaims,
+      gates,
+      uses,
+      learned,
+      working,
+      errors,
+      measured,
+      sample: this.sampler.latest(),
+    };
+  }
+}

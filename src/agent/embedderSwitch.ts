@@ -1,0 +1,155 @@
+import type { EmbedDevice, EmbedderLauncher, EmbedderProcess } from '../adapters/clip/embedder.js';
+import { checkEmbeddings } from '../adapters/clip/probe.js';
+import { PROBE_IMAGES, PROBE_TEXTS } from '../adapters/clip/probeInputs.js';
+
+/** Dimension of CLIP ViT-B/32; a model with another one says so in its health. */
+const TOLERANCE = 0.01;
+const END_GRACE_MS = 2_000;
+
+/** The moved embedder does not give the embeddings that it should (M8): the old one stays in charge. */
+export class ProbeFailed extends Error {}
+
+/** `missing`: the optional part is not installed. */
+export type EmbedderPart = 'ready' | 'starting' | 'missing' | 'stopped' | `failed: ${string}`;
+
+/**
+ * The embedder of the host: one process in charge, at the most one more during a move. A move starts the other one,
+ * warms and probes it, switches the callers and then ends the old one, so that embeddings never stop (M8).
+ */
+export class EmbedderSwitch {
+  private current: EmbedderProcess | null = null;
+  private inFlight = new Map<EmbedderProcess, number>();
+  private drained: (() => void)[] = [];
+  private state: EmbedderPart = 'stopped';
+  private gpu: string | null = null;
+
+  constructor(
+    private readonly launcher: EmbedderLauncher | null,
+    private readonly missing: string | null,
+  ) {
+    if (launcher === null) this.state = 'missing';
+  }
+
+  part(): EmbedderPart {
+    return this.state;
+  }
+
+  /** Why there is no embedder. */
+  reason(): string | null {
+    return this.state === 'ready' ? null : (this.missing ?? this.state);
+  }
+
+  process(): { device: EmbedDevice; pid: number; gpu: string | null; provider: string; startedMsAgo: number } | null {
+    const { current, gpu } = this;
+    if (current === null) return null;
+    const { device, pid, provider, startedMsAgo } = current;
+    return { device, pid, provider, startedMsAgo, gpu: device === 'cuda' ? gpu : null };
+  }
+
+  /** Adopts what runs already (law 6), ends a second one that a died move left, else starts on the CPU (M10). */
+  async start(
+    gpuOfAdopted: (pid: number) => string | null,
+    signal: AbortSignal,
+  ): Promise<'adopted' | 'started' | 'missing'> {
+    if (this.launcher === null) return 'missing';
+    this.state = 'starting';
+    try {
+      const running = await this.launcher.running();
+      const healthy: EmbedderProcess[] = [];
+      for (const process of running) {
+        if (await process.alive()) healthy.push(process);
+        else await this.launcher.end(process, { signal, graceMs: END_GRACE_MS });
+      }
+      // The oldest is the one that callers had: a newer one had not been switched to for certain.
+      healthy.sort((a, b) => b.startedMsAgo - a.startedMsAgo);
+      const [adopted, ...others] = healthy;
+      for (const process of others) await this.launcher.end(process, { signal, graceMs: END_GRACE_MS });
+      this.current = adopted ?? (await this.launcher.start('cpu', { gpu: null, signal }));
+      this.gpu = this.current.device === 'cuda' ? gpuOfAdopted(this.current.pid) : null;
+      this.state = 'ready';
+      return adopted ? 'adopted' : 'started';
+    } catch (error) {
+      this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
+      throw error;
+    }
+  }
+
+  /** True when the process in charge answers. */
+  async alive(): Promise<boolean> {
+    return this.current !== null && (await this.current.alive());
+  }
+
+  /**
+   * @param gpu the GPU's UUID for `cuda`
+   * @throws ProbeFailed, EmbedderError; the old process then stays in charge and the new one is gone
+   */
+  async move(device: EmbedDevice, gpu: string | null, signal: AbortSignal): Promise<void> {
+    if (this.launcher === null) throw new ProbeFailed(this.missing ?? 'the embedder is not installed');
+    const old = this.current;
+    const oldAnswers = old !== null && (await old.alive());
+    const next = await this.launcher.start(device, { gpu, signal });
+    try {
+      await this.probe(next, oldAnswers ? old : null, signal);
+    } catch (error) {
+      await this.launcher.end(next, { signal: AbortSignal.timeout(10_000), graceMs: 0 });
+      throw error;
+    }
+    this.current = next;
+    this.gpu = device === 'cuda' ? gpu : null;
+    this.state = 'ready';
+    if (old === null) return;
+    // Callers have switched: what follows must end whatever aborts, or two processes would stay.
+    await this.idle(old, END_GRACE_MS);
+    await this.launcher.end(old, { signal: AbortSignal.timeout(10_000), graceMs: END_GRACE_MS });
+  }
+
+  embedText(texts: string[], signal: AbortSignal): Promise<number[][]> {
+    return this.call((process) => process.embedText(texts, signal));
+  }
+
+  embedImages(imagesBase64: string[], signal: AbortSignal): Promise<number[][]> {
+    return this.call((process) => process.embedImages(imagesBase64, signal));
+  }
+
+  uses(): number {
+    return this.current === null ? 0 : (this.inFlight.get(this.current) ?? 0);
+  }
+
+  private async call(request: (process: EmbedderProcess) => Promise<number[][]>): Promise<number[][]> {
+    const process = this.current;
+    if (process === null) throw new ProbeFailed(this.reason() ?? 'the embedder does not run');
+    this.inFlight.set(process, (this.inFlight.get(process) ?? 0) + 1);
+    try {
+      return await request(process);
+    } finally {
+      const left = (this.inFlight.get(process) ?? 1) - 1;
+      if (left > 0) this.inFlight.set(process, left);
+      else this.inFlight.delete(process);
+      for (const wake of this.drained.splice(0)) wake();
+    }
+  }
+
+  private async probe(next: EmbedderProcess, old: EmbedderProcess | null, signal: AbortSignal): Promise<void> {
+    const expected = { dimension: old?.dimension ?? next.dimension, tolerance: TOLERANCE };
+    const candidate = [
+      ...(await next.embedText([...PROBE_TEXTS], signal)),
+      ...(await next.embedImages([...PROBE_IMAGES], signal)),
+    ];
+    const reference = old && [
+      ...(await old.embedText([...PROBE_TEXTS], signal)),
+      ...(await old.embedImages([...PROBE_IMAGES], signal)),
+    ];
+    const checked = checkEmbeddings(candidate, reference, expected);
+    if (!checked.ok) throw new ProbeFailed(`the embedder on ${next.device} fails its probe: ${checked.reason}`);
+  }
+
+  private async idle(process: EmbedderProcess, boundMs: number): Promise<void> {
+    const bound = AbortSignal.timeout(boundMs);
+    while (this.inFlight.has(process) && !bound.aborted) {
+      await new Promise<void>((resolve) => {
+        this.drained.push(resolve);
+        bound.addEventListener('abort', () => resolve(), { once: true });
+      });
+    }
+  }
+}

@@ -1,0 +1,163 @@
+import type { FencedCall } from '../contracts/activities.js';
+import type { Epochs, OperationRef } from '../contracts/operation.js';
+import type { StateFile } from './stateFile.js';
+
+/** Law 3: a call with an epoch older than one already seen is refused. */
+export class StaleEpoch extends Error {
+  constructor(readonly highest: Epochs) {
+    super('a newer turn has been seen on these devices');
+  }
+}
+
+/** A newer turn on the same device ended this effect. */
+export class Fenced extends Error {
+  constructor() {
+    super('a newer turn ended this effect');
+  }
+}
+
+/** An effect did not end in time after it was told to: its devices are not safe to use. */
+export class StuckEffect extends Error {
+  constructor(
+    readonly devices: string[],
+    readonly effect: string,
+  ) {
+    super(`${effect} did not end in time after it was aborted`);
+  }
+}
+
+interface Effect {
+  key: string;
+  operation: OperationRef;
+  devices: string[];
+  abort: AbortController;
+  callers: number;
+  done: Promise<unknown>;
+}
+
+interface Holder {
+  operation: OperationRef;
+  devices: string[];
+  sinceMs: number;
+}
+
+/** How long an aborted effect may take to end before its devices are quarantined (law 8). */
+const END_BOUND_MS = 10_000;
+
+/**
+ * The barrier (law 3): effects of one epoch per device only. `enter` comes first in each operation; it ends what older
+ * turns, and this operation's own former attempts, still do. The highest epochs are on disk.
+ */
+export class Fence {
+  private readonly effects = new Set<Effect>();
+  private readonly entered = new Map<string, Holder>();
+
+  constructor(
+    private readonly epochs: StateFile<Epochs>,
+    private readonly now: () => number,
+    /** Called when the last operation has left. */
+    private readonly onIdle: () => void = () => {},
+  ) {}
+
+  highest(): Epochs {
+    return this.epochs.get();
+  }
+
+  holders(): Holder[] {
+    return [...this.entered.values()];
+  }
+
+  /** True while an operation holds any device. */
+  isHeld(): boolean {
+    return this.entered.size > 0;
+  }
+
+  async enter(call: FencedCall): Promise<void> {
+    const highest = this.epochs.get();
+    this.refuseStale(call, highest);
+    const devices = Object.keys(call.epochs);
+    const raised = devices.filter((device) => (call.epochs[device] ?? 0) > (highest[device] ?? 0));
+    if (raised.length > 0) this.epochs.set({ ...highest, ...call.epochs });
+    const older = [...this.effects].filter((effect) => effect.devices.some((device) => devices.includes(device)));
+    for (const effect of older) effect.abort.abort(new Fenced());
+    for (const [runId, holder] of this.entered) {
+      if (runId !== call.operation.runId && holder.devices.some((device) => devices.includes(device))) {
+        this.entered.delete(runId);
+      }
+    }
+    const since = this.entered.get(call.operation.runId)?.sinceMs ?? this.now();
+    this.entered.set(call.operation.runId, { operation: call.operation, devices, sinceMs: since });
+    for (const effect of older) await this.ended(effect);
+  }
+
+  /**
+   * Runs an effect on devices, or joins it when the same one runs already: a repeated attempt is not a second effect.
+   * @throws StaleEpoch, Fenced, and what the effect throws
+   */
+  async run<T>(
+    call: FencedCall,
+    key: string,
+    devices: string[],
+    outer: AbortSignal,
+    effect: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    this.refuseStale(call, this.epochs.get());
+    const name = `${call.operation.runId}/${key}`;
+    const running = [...this.effects].find((one) => one.key === name) ?? this.begin(name, call, devices, effect);
+    running.callers += 1;
+    const leave = () => {
+      running.callers -= 1;
+      if (running.callers === 0) running.abort.abort(outer.reason);
+    };
+    if (outer.aborted) leave();
+    else outer.addEventListener('abort', leave, { once: true });
+    try {
+      return (await running.done) as T;
+    } finally {
+      outer.removeEventListener('abort', leave);
+    }
+  }
+
+  /** The operation has ended here. */
+  leave(operation: OperationRef): void {
+    if (this.entered.delete(operation.runId) && this.entered.size === 0) this.onIdle();
+  }
+
+  private begin<T>(
+    key: string,
+    call: FencedCall,
+    devices: string[],
+    effect: (signal: AbortSignal) => Promise<T>,
+  ): Effect {
+    const abort = new AbortController();
+    const started: Effect = { key, operation: call.operation, devices, abort, callers: 0, done: Promise.resolve() };
+    started.done = effect(abort.signal)
+      .catch((error: unknown) => {
+        throw abort.signal.reason instanceof Fenced ? abort.signal.reason : error;
+      })
+      .finally(() => this.effects.delete(started));
+    this.effects.add(started);
+    return started;
+  }
+
+  private refuseStale(call: FencedCall, highest: Epochs): void {
+    const stale = Object.entries(call.epochs).some(([device, epoch]) => epoch < (highest[device] ?? 0));
+    if (stale) throw new StaleEpoch(highest);
+  }
+
+  private async ended(effect: Effect): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<'late'>((resolve) => {
+      timer = setTimeout(resolve, END_BOUND_MS, 'late');
+    });
+    const outcome = await Promise.race([
+      effect.done.then(
+        () => 'ended',
+        () => 'ended',
+      ),
+      late,
+    ]);
+    clearTimeout(timer);
+    if (outcome === 'late') throw new StuckEffect(effect.devices, effect.key);
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * A gate per tenant (law 10): `use` counts a request and checks in one step that the tenant may be used; an unload
+ * first closes the gate, so that no request begins on a tenant that is about to go (pain 1).
+ */
+export interface Use {
+  /** Aborted when the grace before an unload has passed. */
+  signal: AbortSignal;
+  end(): void;
+}
+
+interface Gate {
+  closed: boolean;
+  uses: Set<AbortController>;
+  waiters: (() => void)[];
+}
+
+export class Gates {
+  private readonly gates = new Map<string, Gate>();
+
+  /** Counts a request; null while the gate is closed. */
+  use(tenant: string): Use | null {
+    const gate = this.gate(tenant);
+    if (gate.closed) return null;
+    const abort = new AbortController();
+    gate.uses.add(abort);
+    return {
+      signal: abort.signal,
+      end: () => {
+        gate.uses.delete(abort);
+        this.wake(gate);
+      },
+    };
+  }
+
+  uses(tenant: string): number {
+    return this.gate(tenant).uses.size;
+  }
+
+  isClosed(tenant: string): boolean {
+    return this.gate(tenant).closed;
+  }
+
+  close(tenant: string): void {
+    this.gate(tenant).closed = true;
+  }
+
+  open(tenant: string): void {
+    const gate = this.gate(tenant);
+    gate.closed = false;
+    this.wake(gate);
+  }
+
+  /** Resolves when the gate is open; rejects on abort. */
+  async opened(tenant: string, signal: AbortSignal): Promise<void> {
+    const gate = this.gate(tenant);
+    while (gate.closed) await this.change(gate, signal);
+  }
+
+  /** Waits for the requests in flight; aborts those that outlast the grace. @returns how many were cut off */
+  async drain(tenant: string, graceMs: number, signal: AbortSignal): Promise<number> {
+    const gate = this.gate(tenant);
+    const grace = AbortSignal.any([signal, AbortSignal.timeout(graceMs)]);
+    try {
+      while (gate.uses.size > 0) await this.change(gate, grace);
+      return 0;
+    } catch (error) {
+      if (signal.aborted) throw error;
+    }
+    const cut = [...gate.uses];
+    for (const use of cut) use.abort(new Error(`${tenant} is unloaded: the grace for requests in flight has passed`));
+    while (gate.uses.size > 0) await this.change(gate, signal);
+    return cut.length;
+  }
+
+  private gate(tenant: string): Gate {
+    let gate = this.gates.get(tenant);
+    if (!gate) {
+      gate = { closed: false, uses: new Set(), waiters: [] };
+      this.gates.set(tenant, gate);
+    }
+    return gate;
+  }
+
+  private wake(gate: Gate): void {
+    for (const waiter of gate.waiters.splice(0)) waiter();
+  }
+
+  private change(gate: Gate, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.throwIfAborted();
+      const aborted = () => reject(signal.reason);
+      signal.addEventListener('abort', aborted, { once: true });
+      gate.waiters.push(() => {
+        signal.removeEventListener('abort', aborted);
+        resolve();
+      });
+    });
+  }
+}

@@ -1,0 +1,29 @@
+import type { StateFile } from './stateFile.js';
+
+/** What loads have shown, by tenant. MB as MiB. */
+export interface Footprint {
+  /** On GPUs once loaded. */
+  chargeMb: number;
+  /** At the most while it loaded. */
+  peakMb: number;
+  /** A moving mean of load times. */
+  loadMs: number;
+}
+
+/** How much a new load time moves the mean. */
+const WEIGHT = 0.5;
+
+/** Footprints and load times as measured; Ollama and CLIP allocate all at load, so the last measurement counts. */
+export class Learned {
+  constructor(private readonly file: StateFile<Record<string, Footprint>>) {}
+
+  get(tenant: string): Footprint | null {
+    return this.file.get()[tenant] ?? null;
+  }
+
+  record(tenant: string, measured: Footprint): void {
+    const known = this.get(tenant);
+    const loadMs = known ? Math.round(known.loadMs * (1 - WEIGHT) + measured.loadMs * WEIGHT) : measured.loadMs;
+    this.file.set({ ...this.file.get(), [tenant]: { ...measured, loadMs } });
+  }
+}

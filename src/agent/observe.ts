@@ -1,0 +1,207 @@
+/** The observation of a host, put together from what the agent's parts see. */
+import type { GpuSample } from '../adapters/gpu/reader.js';
+import { CPU, EMBEDDER, modelTenant } from '../contracts/names.js';
+import type { HostPolicy, ModelPolicy } from '../contracts/policy.js';
+import type {
+  DeviceObservation,
+  FigureSource,
+  Holding,
+  HostObservation,
+  TenantObservation,
+} from '../contracts/residency.js';
+import { attributeModels, foreignMb, type VramProcess } from '../domain/attribution.js';
+import type { EmbedderSwitch } from './embedderSwitch.js';
+import type { Gates } from './gates.js';
+import type { Footprint, Learned } from './learned.js';
+import type { OllamaWatch } from './ollamaWatch.js';
+import type { Reclaims } from './reclaims.js';
+import type { Uses } from './uses.js';
+
+export interface ObservedParts {
+  policy: HostPolicy;
+  simulated: boolean;
+  sample: GpuSample & { ageMs: number; stale: boolean };
+  /** False where footprints are declared (P9). */
+  measured: boolean;
+  watch: OllamaWatch;
+  embedder: EmbedderSwitch;
+  reclaims: Reclaims;
+  gates: Gates;
+  uses: Uses;
+  learned: Learned;
+  /** What an operation does with a tenant at this moment. */
+  working: ReadonlyMap<string, 'loading' | 'unloading'>;
+  /** Tenants whose last operation failed for good (M19). */
+  errors: ReadonlyMap<string, string>;
+}
+
+/** A model that loads about this fast when nothing has been learned yet: MB a second. */
+const LOAD_MB_A_SECOND = 2_500;
+const EMBEDDER_START_MS = 2_000;
+/** Models that someone else loaded count as ordinary. */
+const FOREIGN_MODEL_PRIORITY = 50;
+
+export function observeHost(parts: ObservedParts): HostObservation {
+  const tenants = [...observeModels(parts), observeEmbedder(parts)];
+  return {
+    host: parts.policy.host,
+    at: new Date().toISOString(),
+    devices: observeDevices(parts, tenants),
+    tenants,
+    drivers: [
+      parts.watch.driver(),
+      {
+        id: 'clip',
+        available: parts.embedder.part() !== 'missing',
+        reason: parts.embedder.reason(),
+        placement: 'chosen',
+        version: null,
+      },
+    ],
+    simulated: parts.simulated,
+  };
+}
+
+/** Which process holds which model, for proofs: tenant → pids. */
+export function pidsOf(parts: Pick<ObservedParts, 'sample' | 'watch'>, tenant: string): number[] {
+  return attribution(parts)[tenant]?.pids ?? [];
+}
+
+function attribution({ sample, watch }: Pick<ObservedParts, 'sample' | 'watch'>) {
+  const models = watch.resident().map(({ id, model }) => ({ id, sizeMb: model.sizeMb, vramMb: model.vramMb }));
+  const gpus = sample.gpus.map((gpu) => ({ id: gpu.uuid, usedMb: gpu.usedMb }));
+  return attributeModels(models, gpus, processesOf(sample));
+}
+
+const processesOf = (sample: GpuSample): VramProcess[] | null =>
+  sample.processes && sample.processes.map(({ uuid, ...process }) => ({ gpu: uuid, ...process }));
+
+function observeModels(parts: ObservedParts): TenantObservation[] {
+  const { policy, watch, reclaims, gates, uses, learned, working, errors } = parts;
+  const driver = watch.driver();
+  const attributed = attribution(parts);
+  const resident = new Map(watch.resident().map((one) => [one.id, one]));
+  const ids = new Set([...policy.models.map((model) => modelTenant(model.name)), ...resident.keys()]);
+  for (const tenant of reclaims.tenants()) if (tenant !== EMBEDDER) ids.add(tenant);
+  return [...ids].sort().map((id) => {
+    const configured = policy.models.find((model) => modelTenant(model.name) === id);
+    const present = resident.get(id);
+    const holdings = attributed[id]?.holdings ?? reclaims.unproven(id);
+    const onGpus = sum(holdings.filter((holding) => holding.device !== CPU));
+    const known = learned.get(id);
+    const chargeMb = present && onGpus > 0 ? onGpus : (known?.chargeMb ?? configured?.declaredMb ?? onGpus);
+    return {
+      id,
+      kind: 'model',
+      driver: 'ollama',
+      state: stateOf(driver.available, present !== undefined, holdings, working.get(id), errors.has(id)),
+      holdings,
+      chargeMb,
+      chargeSource: sourceOf(parts.simulated, present !== undefined && onGpus > 0, known),
+      peakMb: Math.max(chargeMb, known?.peakMb ?? 0),
+      uses: gates.uses(id),
+      idleForMs: present ? uses.idleFor(id) : null,
+      residentForMs: present ? present.residentForMs : null,
+      loadMs: known?.loadMs ?? 1_000 + Math.round((chargeMb / LOAD_MB_A_SECOND) * 1_000),
+      pinned: configured?.pinned ?? false,
+      priority: configured?.priority ?? FOREIGN_MODEL_PRIORITY,
+      allowCpu: configured?.allowCpu ?? true,
+      configured: configured !== undefined,
+    };
+  });
+}
+
+function stateOf(
+  available: boolean,
+  present: boolean,
+  holdings: Holding[],
+  working: 'loading' | 'unloading' | undefined,
+  failed: boolean,
+): TenantObservation['state'] {
+  if (!available) return 'unknown';
+  if (working !== undefined) return working;
+  if (present) return 'resident';
+  if (holdings.length > 0) return 'unloading';
+  return failed ? 'error' : 'absent';
+}
+
+function observeEmbedder({ policy, embedder, sample, learned, reclaims, simulated }: ObservedParts): TenantObservation {
+  const process = embedder.process();
+  const known = learned.get(EMBEDDER);
+  const measured = sample.processes?.find((one) => one.pid === process?.pid)?.usedMb ?? null;
+  const chargeMb = measured ?? known?.chargeMb ?? policy.embedder.declaredMb;
+  const holdings = process
+    ? [{ device: process.gpu ?? CPU, mb: process.gpu === null ? 0 : chargeMb }, ...reclaims.unproven(EMBEDDER)]
+    : reclaims.unproven(EMBEDDER);
+  return {
+    id: EMBEDDER,
+    kind: 'embedder',
+    driver: 'clip',
+    state: process ? 'resident' : 'absent',
+    holdings,
+    chargeMb,
+    chargeSource: sourceOf(simulated, measured !== null, known),
+    peakMb: Math.max(chargeMb, known?.peakMb ?? 0),
+    uses: embedder.uses(),
+    idleForMs: null,
+    residentForMs: process?.startedMsAgo ?? null,
+    loadMs: known?.loadMs ?? EMBEDDER_START_MS,
+    pinned: false,
+    priority: policy.embedder.priority,
+    allowCpu: true,
+    configured: true,
+  };
+}
+
+function sourceOf(simulated: boolean, measured: boolean, known: Footprint | null): FigureSource {
+  if (measured) return simulated ? 'simulated' : 'measured';
+  return known ? 'learned' : 'declared';
+}
+
+function observeDevices(parts: ObservedParts, tenants: TenantObservation[]): DeviceObservation[] {
+  const { sample, reclaims, measured, simulated } = parts;
+  const gpus = sample.gpus.map((gpu): DeviceObservation => {
+    const held = sum(tenants.flatMap((tenant) => tenant.holdings).filter((holding) => holding.device === gpu.uuid));
+    // P9: where nothing is measured, what vramflow has put there is all that is known to be used.
+    const usedMb = measured ? gpu.usedMb : held;
+    return {
+      id: gpu.uuid,
+      name: gpu.name,
+      totalMb: gpu.totalMb,
+      usedMb,
+      foreignMb: foreignMb(usedMb, held),
+      utilizationPercent: gpu.utilizationPercent,
+      temperatureC: gpu.temperatureC,
+      sampleAgeMs: measured ? Math.round(sample.ageMs) : 0,
+      health: measured ? gpu.health : 'ok',
+      problem: gpu.problem ?? sample.problem,
+      quarantine: reclaims.quarantine(gpu.uuid),
+      // Memory that waits for its proof still counts as its tenant's holding.
+      reclaimingMb: 0,
+      source: measured ? (simulated ? 'simulated' : 'measured') : 'declared',
+    };
+  });
+  return [...gpus, CPU_DEVICE];
+}
+
+/** System memory is not budgeted yet: a model there is slow, not in the way. */
+const CPU_DEVICE: DeviceObservation = {
+  id: CPU,
+  name: 'CPU',
+  totalMb: null,
+  usedMb: null,
+  foreignMb: null,
+  utilizationPercent: null,
+  temperatureC: null,
+  sampleAgeMs: 0,
+  health: 'ok',
+  problem: null,
+  quarantine: null,
+  reclaimingMb: 0,
+  source: 'measured',
+};
+
+const sum = (holdings: Holding[]): number => holdings.reduce((total, holding) => total + holding.mb, 0);
+
+export const policyOf = (policy: HostPolicy, tenant: string): ModelPolicy | undefined =>
+  policy.models.find((model) => modelTenant(model.name) === tenant);

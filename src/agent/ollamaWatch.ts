@@ -1,0 +1,116 @@
+import { normalName, type Ollama, type ResidentModel } from '../adapters/ollama/ollama.js';
+import { modelTenant } from '../contracts/names.js';
+import type { DriverObservation } from '../contracts/residency.js';
+
+/** What changed between two looks at Ollama. */
+export type OllamaChange =
+  | { kind: 'away'; reason: string }
+  | { kind: 'back' }
+  | { kind: 'appeared'; tenant: string }
+  /** `died`: the server had been away in between; else something outside vramflow took it away, or it expired. */
+  | { kind: 'gone'; tenant: string; died: boolean; expired: boolean }
+  /** Its expiry moved: somebody used it, through vramflow or directly. */
+  | { kind: 'used'; tenant: string };
+
+const CHECK_TIMEOUT_MS = 2_000;
+
+/** Looks at Ollama once a second: which models are there, which were used, whether it answers (M16). */
+export class OllamaWatch {
+  private models: ResidentModel[] = [];
+  private expiries = new Map<string, number>();
+  private since = new Map<string, number>();
+  private version: string | null = null;
+  private reason: string | null = 'not asked yet';
+  private wasAway = false;
+  private first = true;
+  private looking: Promise<void> | null = null;
+  private timer: NodeJS.Timeout | null = null;
+  private stopped = false;
+
+  constructor(
+    private readonly ollama: Ollama,
+    private readonly placement: 'chosen' | 'observed',
+    private readonly onChange: (change: OllamaChange) => void,
+    private readonly now: () => number,
+  ) {}
+
+  start(periodMs: number): void {
+    const again = () => {
+      void this.look().finally(() => {
+        if (!this.stopped) this.timer = setTimeout(again, periodMs);
+      });
+    };
+    again();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    if (this.timer !== null) clearTimeout(this.timer);
+  }
+
+  driver(): DriverObservation {
+    const { reason, placement, version } = this;
+    return { id: 'ollama', available: reason === null, reason, placement, version };
+  }
+
+  resident(): { id: string; model: ResidentModel; residentForMs: number }[] {
+    return this.models.map((model) => {
+      const id = modelTenant(model.name);
+      return { id, model, residentForMs: this.now() - (this.since.get(id) ?? this.now()) };
+    });
+  }
+
+  /** Looks now. Callers at the same time share a look that began after the first of them asked. */
+  async look(): Promise<void> {
+    if (this.looking !== null) await this.looking;
+    this.looking ??= this.lookOnce().finally(() => {
+      this.looking = null;
+    });
+    await this.looking;
+  }
+
+  private async lookOnce(): Promise<void> {
+    try {
+      const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
+      const models = await this.ollama.resident(signal);
+      if (this.version === null || this.reason !== null) this.version = await this.ollama.version(signal);
+      this.take(models.map((model) => ({ ...model, name: normalName(model.name) })));
+    } catch (error) {
+      this.away(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  private take(models: ResidentModel[]): void {
+    const wasAway = this.reason !== null && !this.first;
+    const before = new Set(this.models.map((model) => modelTenant(model.name)));
+    const now = new Set(models.map((model) => modelTenant(model.name)));
+    const expiries = new Map(models.map((model) => [modelTenant(model.name), model.expiresAt]));
+    const formerExpiries = this.expiries;
+    this.models = models;
+    this.expiries = expiries;
+    this.reason = null;
+    for (const tenant of now) if (!before.has(tenant)) this.since.set(tenant, this.now());
+    if (wasAway) this.onChange({ kind: 'back' });
+    for (const tenant of before) {
+      if (now.has(tenant)) continue;
+      const expired = (formerExpiries.get(tenant) ?? Number.POSITIVE_INFINITY) <= this.now();
+      this.onChange({ kind: 'gone', tenant, died: this.wasAway, expired });
+    }
+    for (const [tenant, expiry] of expiries) {
+      const former = formerExpiries.get(tenant);
+      if (!before.has(tenant) && !this.first) this.onChange({ kind: 'appeared', tenant });
+      else if (former !== undefined && expiry !== former) this.onChange({ kind: 'used', tenant });
+    }
+    this.wasAway = false;
+    this.first = false;
+  }
+
+  /** What was resident is kept, to know what died once the server answers again. */
+  private away(reason: string): void {
+    const news = this.reason === null || this.first;
+    this.reason = reason;
+    this.wasAway = true;
+    this.first = false;
+    if (news) this.onChange({ kind: 'away', reason });
+  }
+}

@@ -1,0 +1,127 @@
+import type { GpuSample } from '../adapters/gpu/reader.js';
+import { CPU } from '../contracts/names.js';
+import type { Holding } from '../contracts/residency.js';
+import { proveReclaimed, type ReclaimCase, type ReclaimSample } from '../domain/reclaimProof.js';
+
+interface Pending {
+  cases: ReclaimCase[];
+  /** Samples since the tenant left its API's list, by GPU. */
+  samples: Map<string, ReclaimSample[]>;
+  proven: Map<string, string>;
+  goneAt: number | null;
+  failed: boolean;
+}
+
+/** Samples kept per GPU while a proof is awaited. */
+const KEPT = 50;
+/** A tenant whose memory did not come back, but whose use of the card has not moved for so long, counts as foreign. */
+const SETTLED_MS = 30_000;
+
+/**
+ * Memory that a tenant no longer claims but that no sample has proven free (law 2). Until then the tenant still holds it,
+ * whatever its API says; a proof that fails quarantines the GPU until the memory is back (law 8).
+ */
+export class Reclaims {
+  private readonly pending = new Map<string, Pending>();
+  private readonly proofs = new Map<string, string>();
+
+  constructor(private readonly now: () => number) {}
+
+  /**
+   * Remembers what was there before an unload. A repeated begin keeps the first picture.
+   * @param measured false where used memory is not measured (P9): there is nothing to prove then, and the proof says so
+   */
+  begin(tenant: string, holdings: Holding[], ownPids: number[], before: GpuSample, measured: boolean): void {
+    if (this.pending.has(tenant)) return;
+    this.proofs.delete(tenant);
+    const cases = holdings
+      .filter((holding) => holding.device !== CPU)
+      .map((holding) => ({
+        gpu: holding.device,
+        beforeMb: before.gpus.find((gpu) => gpu.uuid === holding.device)?.usedMb ?? null,
+        heldMb: holding.mb,
+        processesBefore: processesOn(before, holding.device),
+        ownPids,
+      }));
+    if (cases.length === 0) this.proofs.set(tenant, 'it held nothing on a GPU');
+    else if (!measured) this.proofs.set(tenant, 'not measured: footprints are declared');
+    else this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: null, failed: false });
+  }
+
+  /** The API says that the tenant is gone: from now on samples count as proof. */
+  gone(tenant: string): void {
+    const pending = this.pending.get(tenant);
+    if (pending) pending.goneAt ??= this.now();
+  }
+
+  /** The tenant is there again (a new load, or the unload was not carried out): nothing is awaited. */
+  cancel(tenant: string): void {
+    this.pending.delete(tenant);
+  }
+
+  fail(tenant: string): void {
+    const pending = this.pending.get(tenant);
+    if (pending) pending.failed = true;
+  }
+
+  has(tenant: string): boolean {
+    return this.pending.has(tenant);
+  }
+
+  /** Feeds one sample; tenants whose memory is back on every GPU are done. */
+  take(sample: GpuSample): void {
+    for (const [tenant, pending] of this.pending) {
+      if (pending.goneAt === null || sample.takenAt <= pending.goneAt) continue;
+      for (const reclaim of pending.cases) {
+        const usedMb = sample.gpus.find((gpu) => gpu.uuid === reclaim.gpu)?.usedMb ?? null;
+        const samples = [
+          ...(pending.samples.get(reclaim.gpu) ?? []),
+          { usedMb, processes: processesOn(sample, reclaim.gpu) },
+        ].slice(-KEPT);
+        pending.samples.set(reclaim.gpu, samples);
+        const proof = proveReclaimed(reclaim, samples);
+        if (proof !== null) pending.proven.set(reclaim.gpu, proof);
+      }
+      if (pending.cases.every((reclaim) => pending.proven.has(reclaim.gpu))) {
+        this.proofs.set(tenant, [...new Set(pending.proven.values())].join('; '));
+        this.pending.delete(tenant);
+      } else if (pending.failed && this.now() - pending.goneAt > SETTLED_MS) {
+        this.pending.delete(tenant);
+      }
+    }
+  }
+
+  /** What a tenant still holds although its API says that it is gone. */
+  unproven(tenant: string): Holding[] {
+    const pending = this.pending.get(tenant);
+    if (!pending || pending.goneAt === null) return [];
+    return pending.cases
+      .filter((reclaim) => !pending.proven.has(reclaim.gpu))
+      .map((reclaim) => ({ device: reclaim.gpu, mb: reclaim.heldMb }));
+  }
+
+  /** How the memory of the last unload was proven free; null while it is not. */
+  proof(tenant: string): string | null {
+    return this.proofs.get(tenant) ?? null;
+  }
+
+  /** Why a GPU takes nothing new, or null. */
+  quarantine(gpu: string): string | null {
+    for (const [tenant, pending] of this.pending) {
+      const held = pending.cases.find((reclaim) => reclaim.gpu === gpu && !pending.proven.has(gpu));
+      if (pending.failed && held) return `${held.heldMb} MB of ${tenant} did not come back after it was unloaded`;
+    }
+    return null;
+  }
+
+  tenants(): string[] {
+    return [...this.pending.keys()];
+  }
+}
+
+function processesOn(sample: GpuSample, gpu: string): Map<number, number> | null {
+  if (sample.processes === null) return null;
+  return new Map(
+    sample.processes.filter((process) => process.uuid === gpu).map((process) => [process.pid, process.usedMb ?? 0]),
+  );
+}

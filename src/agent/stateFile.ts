@@ -1,0 +1,51 @@
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+/**
+ * A small JSON document on disk that survives a power cut: written beside, synced, renamed.
+ * A file that cannot be read as JSON is set aside as `<name>.broken`, and the default counts.
+ */
+export class StateFile<T> {
+  private value: T;
+
+  constructor(
+    readonly path: string,
+    initial: T,
+  ) {
+    mkdirSync(dirname(path), { recursive: true });
+    this.value = this.read() ?? initial;
+  }
+
+  get(): T {
+    return this.value;
+  }
+
+  set(value: T): void {
+    const beside = `${this.path}.new`;
+    const file = openSync(beside, 'w', 0o600);
+    try {
+      writeSync(file, `${JSON.stringify(value)}\n`);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(beside, this.path);
+    this.value = value;
+  }
+
+  private read(): T | null {
+    let text: string;
+    try {
+      text = readFileSync(this.path, 'utf8');
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+      throw error;
+    }
+    try {
+      return JSON.parse(text) as T;
+    } catch {
+      renameSync(this.path, `${this.path}.broken`);
+      return null;
+    }
+  }
+}

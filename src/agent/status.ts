@@ -1,0 +1,90 @@
+import { CPU, modelTenant } from '../contracts/names.js';
+import type { DeviceObservation, HostObservation, TenantObservation } from '../contracts/residency.js';
+import type { Status, VlmState, VramStatus } from '../contracts/status.js';
+import { embedderDevice } from '../domain/residency.js';
+import type { Agent } from './agent.js';
+
+const VLM_STATES: Record<TenantObservation['state'], VlmState> = {
+  absent: 'unloaded',
+  resident: 'loaded',
+  loading: 'loading',
+  unloading: 'unloading',
+  error: 'error',
+  unknown: 'error',
+};
+
+/** The whole status (M14), from memory: no I/O. */
+export function statusOf(agent: Agent, version: string, startedAt: number): Status {
+  const observed = agent.observation();
+  const { policy } = agent;
+  const vlm = observed.tenants.find((tenant) => tenant.id === modelTenant(policy.vlmModel));
+  const lastUse = agent.uses.lastUse(modelTenant(policy.vlmModel));
+  const reasons = degradedReasons(observed, agent.options.readerKind, agent.options.readerReason);
+  const model = policy.models.find((one) => one.name === policy.vlmModel);
+  return {
+    execution_mode: agent.mode,
+    vlm_state: VLM_STATES[vlm?.state ?? 'absent'],
+    vlm_model: policy.vlmModel,
+    clip_device: embedderDevice(observed),
+    vram: vramOf(observed),
+    idle_timeout_seconds: model?.idleTimeoutSeconds ?? null,
+    last_vlm_request: lastUse === null ? null : new Date(lastUse).toISOString(),
+    degraded_mode: reasons.length > 0,
+    degraded_reason: reasons.length > 0 ? reasons.join('; ') : null,
+    host: observed.host,
+    simulated: observed.simulated,
+    turns: agent.fence.holders().map((holder) => ({
+      workflow_id: holder.operation.workflowId,
+      devices: holder.devices,
+      for_ms: Math.round(agent.now() - holder.sinceMs),
+    })),
+    clip_part: agent.embedder.part(),
+    gpus: observed.devices.filter((device) => device.id !== CPU),
+    tenants: observed.tenants,
+    drivers: observed.drivers,
+    agent: { instance: agent.options.instance, pid: process.pid, uptime_ms: Date.now() - startedAt, version },
+  };
+}
+
+/** Why the host is degraded: Ollama away (M16), no GPU (M17), figures unknown or declared (P9). */
+export function degradedReasons(
+  observed: HostObservation,
+  readerKind: 'nvidia-smi' | 'none' | 'declared',
+  readerReason: string | null,
+): string[] {
+  const ollama = observed.drivers.find((driver) => driver.id === 'ollama');
+  const reasons = ollama && !ollama.available ? [`Ollama is not available: ${ollama.reason ?? 'no answer'}`] : [];
+  if (readerKind === 'none') reasons.push(`no GPU, CPU only: ${readerReason ?? 'none was found'}`);
+  if (readerKind === 'declared') reasons.push('no GPU reader: footprints are declared, not measured');
+  for (const device of observed.devices) {
+    if (device.health !== 'ok') reasons.push(`${device.name}: ${device.problem ?? device.health}`);
+    if (device.quarantine !== null) reasons.push(`${device.name} is quarantined: ${device.quarantine}`);
+  }
+  return reasons;
+}
+
+/** The sum over GPUs; null where a figure is unknown, which is a degraded state. */
+function vramOf(observed: HostObservation): VramStatus | null {
+  const gpus = observed.devices.filter((device) => device.id !== CPU);
+  const known = gpus.filter(isKnown);
+  if (gpus.length === 0 || known.length < gpus.length) return null;
+  const total = known.reduce((sum, gpu) => sum + gpu.totalMb, 0);
+  const used = known.reduce((sum, gpu) => sum + gpu.usedMb, 0);
+  return {
+    total_mb: total,
+    used_mb: used,
+    free_mb: total - used,
+    gpu_name: known.map((gpu) => gpu.name).join(' + '),
+    gpu_utilization_percent: known.length === 1 ? (known[0]?.utilizationPercent ?? null) : meanOf(known),
+  };
+}
+
+const isKnown = (gpu: DeviceObservation): gpu is DeviceObservation & { totalMb: number; usedMb: number } =>
+  gpu.totalMb !== null && gpu.usedMb !== null && gpu.health === 'ok';
+
+function meanOf(gpus: DeviceObservation[]): number | null {
+  const known = gpus.map((gpu) => gpu.utilizationPercent).filter((percent) => percent !== null);
+  return known.length === gpus.length
+    ? Math.round(known.reduce((sum, percent) => sum + percent, 0) / known.length)
+    : null;
+}

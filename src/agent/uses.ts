@@ -1,0 +1,40 @@
+import type { StateFile } from './stateFile.js';
+
+/** Writes of the last use are gathered: a burst of requests is one write. */
+const WRITE_EVERY_MS = 500;
+
+/** When each tenant was used last: never goes back (M12), survives restarts. Times are epoch milliseconds. */
+export class Uses {
+  private readonly last: Map<string, number>;
+  private timer: NodeJS.Timeout | null = null;
+
+  constructor(
+    private readonly file: StateFile<Record<string, number>>,
+    private readonly now: () => number,
+    private readonly startedAt = now(),
+  ) {
+    this.last = new Map(Object.entries(file.get()));
+  }
+
+  touch(tenant: string, at = this.now()): void {
+    const known = this.last.get(tenant) ?? 0;
+    if (at <= known) return;
+    this.last.set(tenant, Math.min(at, this.now()));
+    this.timer ??= setTimeout(() => this.flush(), WRITE_EVERY_MS);
+  }
+
+  lastUse(tenant: string): number | null {
+    return this.last.get(tenant) ?? null;
+  }
+
+  /** Milliseconds since the later of the last use and the agent's start (law 10). */
+  idleFor(tenant: string): number {
+    return Math.max(0, this.now() - Math.max(this.last.get(tenant) ?? 0, this.startedAt));
+  }
+
+  flush(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = null;
+    this.file.set(Object.fromEntries(this.last));
+  }
+}

@@ -1,0 +1,85 @@
+/** Who holds what on which GPU: joins Ollama's word (how much) with the driver's (which process, where). Pure. */
+import { CPU } from '../contracts/names.js';
+import type { Holding } from '../contracts/residency.js';
+
+export interface LoadedModel {
+  /** The tenant id. */
+  id: string;
+  /** All of it, and the part that Ollama says is on GPUs, MB. */
+  sizeMb: number;
+  vramMb: number;
+}
+
+export interface VramProcess {
+  gpu: string;
+  pid: number;
+  name: string;
+  usedMb: number | null;
+}
+
+export interface Attribution {
+  holdings: Holding[];
+  /** The processes that hold it; empty where the driver's list does not show them. */
+  pids: number[];
+}
+
+/** Below this share a rest in system memory is rounding, not offload. */
+const WHOLE = 0.99;
+
+/** True when Ollama says that all of the model is on GPUs. */
+export const isWhole = (model: { sizeMb: number; vramMb: number }): boolean => model.vramMb >= model.sizeMb * WHOLE;
+
+const isRunner = (process: VramProcess): boolean => /ollama/i.test(process.name);
+
+/**
+ * Ollama does not say where a model is; its runners' processes do. Each model takes the runners whose memory is
+ * nearest to its own. Without a process list all is on the GPU with the most memory in use.
+ */
+export function attributeModels(
+  models: LoadedModel[],
+  gpus: { id: string; usedMb: number | null }[],
+  processes: VramProcess[] | null,
+): Record<string, Attribution> {
+  const runners = byPid((processes ?? []).filter((process) => isRunner(process) && process.usedMb !== null));
+  const result: Record<string, Attribution> = {};
+  for (const model of [...models].sort((a, b) => b.vramMb - a.vramMb || a.id.localeCompare(b.id))) {
+    const onCpu = isWhole(model) ? [] : [{ device: CPU, mb: Math.round(model.sizeMb - model.vramMb) }];
+    const { holdings, pids } = onGpus(model, gpus, runners);
+    result[model.id] = { holdings: [...holdings, ...onCpu], pids };
+  }
+  return result;
+}
+
+function onGpus(
+  model: LoadedModel,
+  gpus: { id: string; usedMb: number | null }[],
+  runners: Map<number, VramProcess[]>,
+): Attribution {
+  if (model.vramMb <= 0) return { holdings: [], pids: [] };
+  let best: { pid: number; parts: VramProcess[]; distance: number } | null = null;
+  for (const [pid, parts] of runners) {
+    const distance = Math.abs(parts.reduce((sum, part) => sum + (part.usedMb ?? 0), 0) - model.vramMb);
+    if (best === null || distance < best.distance) best = { pid, parts, distance };
+  }
+  if (best !== null) {
+    runners.delete(best.pid);
+    const { parts } = best;
+    const holdings = parts.map((part) => ({ device: part.gpu, mb: Math.max(part.usedMb ?? 0, share(model, parts)) }));
+    return { holdings, pids: [best.pid] };
+  }
+  const fullest = [...gpus].sort((a, b) => (b.usedMb ?? 0) - (a.usedMb ?? 0) || a.id.localeCompare(b.id))[0];
+  return { holdings: [{ device: fullest?.id ?? CPU, mb: Math.round(model.vramMb) }], pids: [] };
+}
+
+/** A runner on one GPU holds at least what Ollama says; over several GPUs the driver's figures count. */
+const share = (model: LoadedModel, parts: VramProcess[]): number => (parts.length === 1 ? Math.round(model.vramMb) : 0);
+
+function byPid(processes: VramProcess[]): Map<number, VramProcess[]> {
+  const result = new Map<number, VramProcess[]>();
+  for (const process of processes) result.set(process.pid, [...(result.get(process.pid) ?? []), process]);
+  return result;
+}
+
+/** What nobody of ours holds on a GPU, MB; null while the used memory is unknown (law 1). */
+export const foreignMb = (usedMb: number | null, oursMb: number): number | null =>
+  usedMb === null ? null : Math.max(0, Math.round(usedMb - oursMb));
