@@ -61,8 +61,8 @@ export function createSampler(options: SamplerOptions): Sampler {
     if (ring.length > ringSize) ring.shift();
     const found = findEdges(edges, sample, { thresholdMb, isOurs });
     edges = found.state;
-    for (const listener of [...sampleListeners]) listener(sample);
-    for (const edge of found.edges) for (const listener of [...edgeListeners]) listener(edge);
+    for (const listener of sampleListeners) listener(sample);
+    for (const edge of found.edges) for (const listener of edgeListeners) listener(edge);
   };
 
   const subscribe = <Listener>(listeners: Set<Listener>, listener: Listener): (() => void) => {

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { diagnose, normalBusId } from '../../../src/adapters/gpu/diagnoseNvidiaSmi.js';
 import { parseGpuLine, parseListLine, parseProcessLine } from '../../../src/adapters/gpu/parseNvidiaSmi.js';

@@ -1,0 +1,91 @@
+/**
+ * Edges: what changed on the GPUs since it was last reported (law 9: workflows get edges, not samples).
+ * MB means MiB.
+ */
+
+export type GpuEdge =
+  /** M15: against the value reported last, so that a slow drift is reported too. */
+  | { kind: 'vram-changed'; uuid: string; fromMb: number; toMb: number }
+  | { kind: 'foreign-process'; uuid: string; pid: number; name: string; came: boolean; usedMb: number | null }
+  | { kind: 'gpu-lost' | 'gpu-back'; uuid: string; problem: string | null };
+
+/** The part of a sample that edges come from. */
+export interface EdgeSample {
+  gpus: { uuid: string; usedMb: number | null; health: 'ok' | 'unknown' | 'lost'; problem: string | null }[];
+  /** Null: unknown; then no process came or went. */
+  processes: ForeignProcess[] | null;
+}
+
+export interface ForeignProcess {
+  uuid: string;
+  pid: number;
+  name: string;
+  usedMb: number | null;
+}
+
+/** What was reported so far. Plain data. */
+export interface EdgeState {
+  gpus: Record<string, { reportedMb: number | null; unknownSamples: number; lost: boolean }>;
+  /** By `uuid/pid`; null before the first known list. */
+  foreign: Record<string, ForeignProcess> | null;
+}
+
+export interface EdgeRules {
+  /** M15: default 100 MB. */
+  thresholdMb: number;
+  /** Processes of vramflow's tenants are no strangers. */
+  isOurs: (pid: number) => boolean;
+}
+
+/** One odd reading is no loss: a GPU counts as lost after so many samples without a figure. */
+export const LOST_AFTER_SAMPLES = 3;
+
+export const noEdgesYet: EdgeState = { gpus: {}, foreign: null };
+
+/** Pure. What the first sample shows is the state that changes are told against; it is no change itself. */
+export function findEdges(
+  state: EdgeState,
+  sample: EdgeSample,
+  rules: EdgeRules,
+): { edges: GpuEdge[]; state: EdgeState } {
+  const edges: GpuEdge[] = [];
+  const gpus = { ...state.gpus };
+  const shown = new Map(sample.gpus.map((gpu) => [gpu.uuid, gpu]));
+  for (const uuid of new Set([...Object.keys(gpus), ...shown.keys()])) {
+    const gpu = shown.get(uuid) ?? { uuid, usedMb: null, health: 'unknown', problem: 'The GPU is no longer shown.' };
+    const before = gpus[uuid] ?? { reportedMb: null, unknownSamples: 0, lost: false };
+    const known = gpu.health === 'ok' && gpu.usedMb !== null;
+    const unknownSamples = known ? 0 : Math.min(before.unknownSamples + 1, LOST_AFTER_SAMPLES);
+    const lost = gpu.health === 'lost' || (!known && (before.lost || unknownSamples >= LOST_AFTER_SAMPLES));
+    if (lost !== before.lost) edges.push({ kind: lost ? 'gpu-lost' : 'gpu-back', uuid, problem: gpu.problem });
+    let { reportedMb } = before;
+    if (gpu.usedMb !== null && gpu.health === 'ok') {
+      if (reportedMb !== null && Math.abs(gpu.usedMb - reportedMb) >= rules.thresholdMb)
+        edges.push({ kind: 'vram-changed', uuid, fromMb: reportedMb, toMb: gpu.usedMb });
+      if (reportedMb === null || Math.abs(gpu.usedMb - reportedMb) >= rules.thresholdMb) reportedMb = gpu.usedMb;
+    }
+    gpus[uuid] = { reportedMb, unknownSamples, lost };
+  }
+  if (sample.processes === null) return { edges, state: { gpus, foreign: state.foreign } };
+  const foreign = Object.fromEntries(
+    sample.processes.filter(({ pid }) => !rules.isOurs(pid)).map((process) => [keyOf(process), process]),
+  );
+  edges.push(...strangers(state.foreign, foreign));
+  return { edges, state: { gpus, foreign } };
+}
+
+const keyOf = ({ uuid, pid }: ForeignProcess): string => `${uuid}/${pid}`;
+
+/** Those that came, then those that went; one that turns out to be ours has gone as a stranger. */
+function strangers(before: EdgeState['foreign'], now: Record<string, ForeignProcess>): GpuEdge[] {
+  if (before === null) return [];
+  const edge = (process: ForeignProcess, came: boolean): GpuEdge => ({ kind: 'foreign-process', ...process, came });
+  return [
+    ...Object.entries(now)
+      .filter(([key]) => !(key in before))
+      .map(([, process]) => edge(process, true)),
+    ...Object.entries(before)
+      .filter(([key]) => !(key in now))
+      .map(([, process]) => edge(process, false)),
+  ];
+}

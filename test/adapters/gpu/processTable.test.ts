@@ -1,0 +1,53 @@
+import { describe, expect, it } from 'vitest';
+import { createProcessTable } from '../../../src/adapters/gpu/processTable.js';
+
+const row = (pid: number) => ({ uuid: 'GPU-a', pid, name: 'x', usedMb: 1 });
+const WINDOW = 300;
+
+describe('the table of processes', () => {
+  it('is unknown until a line or a proof comes', () => {
+    const table = createProcessTable();
+    expect(table.list(0, WINDOW)).toBeNull();
+    expect(table.needsProof(0, WINDOW)).toBe(true);
+    table.proveEmpty(0);
+    expect(table.list(1, WINDOW)).toEqual([]);
+    expect(table.needsProof(1, WINDOW)).toBe(false);
+  });
+
+  it('drops a process whose line stopped coming while others come', () => {
+    const table = createProcessTable();
+    table.see(row(1), 0);
+    table.see(row(2), 0);
+    table.see(row(2), 400);
+    expect(table.list(400, WINDOW)).toEqual([row(2)]);
+  });
+
+  it('does not believe silence after lines, nor a proof that is older than a line', () => {
+    const table = createProcessTable();
+    table.proveEmpty(0);
+    table.see(row(1), 100);
+    table.proveEmpty(50);
+    expect(table.list(1_000, WINDOW)).toBeNull();
+    expect(table.needsProof(1_000, WINDOW)).toBe(true);
+    table.proveEmpty(1_000);
+    expect(table.list(1_100, WINDOW)).toEqual([]);
+  });
+
+  it('asks for a new proof before the old one ends', () => {
+    const table = createProcessTable();
+    table.proveEmpty(0);
+    expect([table.list(26_000, WINDOW), table.needsProof(26_000, WINDOW)]).toEqual([[], true]);
+    expect(table.list(31_000, WINDOW)).toBeNull();
+  });
+
+  it('is unknown after a line that cannot be read, and after the stream ended', () => {
+    const table = createProcessTable();
+    table.see(row(1), 0);
+    table.odd(10);
+    expect(table.list(20, WINDOW)).toBeNull();
+    table.see(row(1), 400);
+    expect(table.list(400, WINDOW)).toEqual([row(1)]);
+    table.forget();
+    expect(table.list(400, WINDOW)).toBeNull();
+  });
+});

@@ -1,0 +1,155 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type EdgeSample, findEdges, type GpuEdge, LOST_AFTER_SAMPLES, noEdgesYet } from '../../src/domain/gpuEdges.js';
+
+const rules = { thresholdMb: 100, isOurs: (pid: number) => pid < 10 };
+
+function run(samples: EdgeSample[]): GpuEdge[][] {
+  let state = noEdgesYet;
+  return samples.map((sample) => {
+    const found = findEdges(state, sample, rules);
+    state = found.state;
+    return found.edges;
+  });
+}
+
+type Health = 'ok' | 'unknown' | 'lost';
+const reading = (usedMb: number | null, health: Health = usedMb === null ? 'unknown' : 'ok', uuid = 'GPU-a') => ({
+  uuid,
+  usedMb,
+  health,
+  problem: health === 'ok' ? null : 'why',
+});
+const only = (usedMb: number | null, health?: Health): EdgeSample => ({
+  gpus: [reading(usedMb, health)],
+  processes: null,
+});
+
+describe('edges', () => {
+  it('report a slow drift when it adds up', () => {
+    expect(run([500, 550, 599, 600, 650, 500].map((mb) => only(mb)))).toEqual([
+      [],
+      [],
+      [],
+      [{ kind: 'vram-changed', uuid: 'GPU-a', fromMb: 500, toMb: 600 }],
+      [],
+      [{ kind: 'vram-changed', uuid: 'GPU-a', fromMb: 600, toMb: 500 }],
+    ]);
+  });
+
+  it('take one odd reading for no loss, and several for one', () => {
+    const odd = Array.from({ length: LOST_AFTER_SAMPLES + 1 }, () => only(null));
+    expect(run([only(500), only(null), only(500), ...odd, only(700)]).flat()).toEqual([
+      { kind: 'gpu-lost', uuid: 'GPU-a', problem: 'why' },
+      { kind: 'gpu-back', uuid: 'GPU-a', problem: null },
+      { kind: 'vram-changed', uuid: 'GPU-a', fromMb: 500, toMb: 700 },
+    ]);
+  });
+
+  it("take the driver's word at once, and an unknown reading does not undo it", () => {
+    expect(run([only(500), only(null, 'lost'), only(null), only(500)])).toEqual([
+      [],
+      [{ kind: 'gpu-lost', uuid: 'GPU-a', problem: 'why' }],
+      [],
+      [{ kind: 'gpu-back', uuid: 'GPU-a', problem: null }],
+    ]);
+  });
+
+  it('lose a GPU that is no longer in the samples', () => {
+    const gone = Array.from({ length: LOST_AFTER_SAMPLES }, (): EdgeSample => ({ gpus: [], processes: null }));
+    expect(run([only(500), ...gone]).flat()).toMatchObject([{ kind: 'gpu-lost', uuid: 'GPU-a' }]);
+  });
+
+  it('tell no process while the list is unknown', () => {
+    const process = { uuid: 'GPU-a', pid: 77, name: 'game', usedMb: 300 };
+    const list = (processes: EdgeSample['processes']): EdgeSample => ({ gpus: [], processes });
+    expect(run([list([process]), list(null), list([process]), list([])])).toEqual([
+      [],
+      [],
+      [],
+      [{ kind: 'foreign-process', ...process, came: false }],
+    ]);
+  });
+});
+
+describe('edges of any sequence', () => {
+  const uuid = fc.constantFrom('GPU-a', 'GPU-b');
+  const health = fc.constantFrom<Health>('ok', 'ok', 'ok', 'unknown', 'lost');
+  const gpus = fc.uniqueArray(
+    fc
+      .tuple(fc.option(fc.nat({ max: 600 }), { freq: 4 }), health, uuid)
+      .map(([mb, health, id]) => reading(mb, mb === null && health === 'ok' ? 'unknown' : health, id)),
+    { selector: (gpu) => gpu.uuid },
+  );
+  const process = fc.record({ uuid, pid: fc.nat({ max: 20 }), name: fc.constant('x'), usedMb: fc.constant(null) });
+  const processes = fc.option(fc.uniqueArray(process, { selector: (it) => `${it.uuid}/${it.pid}`, maxLength: 6 }), {
+    freq: 4,
+  });
+  const samples = fc.array(fc.record({ gpus, processes }), { maxLength: 40 });
+
+  it('tell the memory within the threshold: applying them gives the state', () => {
+    fc.assert(
+      fc.property(samples, (sequence) => {
+        const told = new Map<string, number>();
+        for (const [at, edges] of run(sequence).entries()) {
+          for (const edge of edges)
+            if (edge.kind === 'vram-changed') {
+              expect(edge.fromMb).toBe(told.get(edge.uuid));
+              expect(Math.abs(edge.toMb - edge.fromMb)).toBeGreaterThanOrEqual(rules.thresholdMb);
+              told.set(edge.uuid, edge.toMb);
+            }
+          for (const gpu of sequence[at]?.gpus ?? []) {
+            if (gpu.health !== 'ok' || gpu.usedMb === null) continue;
+            if (!told.has(gpu.uuid)) told.set(gpu.uuid, gpu.usedMb);
+            expect(Math.abs(gpu.usedMb - (told.get(gpu.uuid) ?? 0))).toBeLessThan(rules.thresholdMb);
+          }
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('alternate between lost and back, and never call a readable GPU lost', () => {
+    fc.assert(
+      fc.property(samples, (sequence) => {
+        const lost = new Set<string>();
+        for (const [at, edges] of run(sequence).entries()) {
+          for (const edge of edges) {
+            if (edge.kind === 'gpu-lost') expect(lost.has(edge.uuid)).toBe(false);
+            if (edge.kind === 'gpu-back') expect(lost.delete(edge.uuid)).toBe(true);
+            if (edge.kind === 'gpu-lost') lost.add(edge.uuid);
+          }
+          for (const gpu of sequence[at]?.gpus ?? []) {
+            if (gpu.health === 'ok') expect(lost.has(gpu.uuid)).toBe(false);
+            if (gpu.health === 'lost') expect(lost.has(gpu.uuid)).toBe(true);
+          }
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('tell the strangers: applying them gives the last known list, and none of ours', () => {
+    fc.assert(
+      fc.property(samples, (sequence) => {
+        let told: Set<string> | null = null;
+        for (const [at, edges] of run(sequence).entries()) {
+          for (const edge of edges) {
+            if (edge.kind !== 'foreign-process') continue;
+            expect(rules.isOurs(edge.pid)).toBe(false);
+            const key = `${edge.uuid}/${edge.pid}`;
+            expect(told?.has(key)).toBe(!edge.came);
+            if (edge.came) told?.add(key);
+            else told?.delete(key);
+          }
+          const list = sequence[at]?.processes ?? null;
+          if (list === null) continue;
+          const strangers = new Set(list.filter(({ pid }) => !rules.isOurs(pid)).map((it) => `${it.uuid}/${it.pid}`));
+          told ??= strangers;
+          expect(told).toEqual(strangers);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
