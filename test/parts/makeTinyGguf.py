@@ -1,9 +1,10 @@
 """Writes a llama model of random weights in GGUF, about half a megabyte, that a real Ollama can create and run.
 
-    python3 makeTinyGguf.py OUT.gguf [--context TOKENS] [--seed NUMBER]        (needs: pip install gguf numpy)
+    python3 makeTinyGguf.py OUT.gguf [--context TOKENS] [--seed NUMBER] [--embeds]     (needs: pip install gguf numpy)
 
-What it says means nothing. Sizes, states and times are real. The same arguments give the same bytes; another seed
+What it says means nothing: letters, on and on, and it never ends by itself. Sizes, states and times are real. The same arguments give the same bytes; another seed
 or context gives another file, which matters: Ollama runs models of equal bytes in one runner, as one model.
+With --embeds the file says how to pool tokens, which is how Ollama knows a model that embeds and cannot generate.
 """
 
 import argparse
@@ -24,7 +25,15 @@ TOKENS = (
 )
 
 
-def write(path: str, context: int, seed: int) -> None:
+def talk_for_ever(name: str, weights: numpy.ndarray) -> None:
+    """One dimension is large in every state, and counts against every token that is no letter: the end among them."""
+    if name == "token_embd":
+        weights[:, 0] = 1
+    if name == "output":
+        weights[:, 0] = [0 if kind == NORMAL else -5 for _, kind in TOKENS]
+
+
+def write(path: str, context: int, seed: int, embeds: bool) -> None:
     file = gguf.GGUFWriter(path, "llama")
     file.add_context_length(context)
     file.add_embedding_length(WIDTH)
@@ -35,6 +44,8 @@ def write(path: str, context: int, seed: int) -> None:
     file.add_rope_dimension_count(WIDTH // HEADS)
     file.add_layer_norm_rms_eps(1e-5)
     file.add_file_type(0)
+    if embeds:
+        file.add_pooling_type(gguf.PoolingType.MEAN)
     file.add_vocab_size(len(TOKENS))
     file.add_tokenizer_model("llama")
     file.add_token_list([text for text, _ in TOKENS])
@@ -56,7 +67,10 @@ def write(path: str, context: int, seed: int) -> None:
     for name in norms:
         file.add_tensor(name + ".weight", numpy.ones(WIDTH, numpy.float32))
     for name, shape in matrices.items():
-        file.add_tensor(name + ".weight", (random.standard_normal(shape) * 0.05).astype(numpy.float32))
+        weights = (random.standard_normal(shape) * 0.05).astype(numpy.float32)
+        if not embeds:
+            talk_for_ever(name, weights)
+        file.add_tensor(name + ".weight", weights)
 
     file.write_header_to_file()
     file.write_kv_data_to_file()
@@ -67,7 +81,8 @@ def write(path: str, context: int, seed: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
-    parser.add_argument("--context", type=int, default=512)
+    parser.add_argument("--context", type=int, default=16384)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--embeds", action="store_true")
     arguments = parser.parse_args()
-    write(arguments.out, arguments.context, arguments.seed)
+    write(arguments.out, arguments.context, arguments.seed, arguments.embeds)

@@ -1,5 +1,5 @@
-import { access } from 'node:fs/promises';
 import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 
 /** A real part that a test needs and that this machine lacks, with the reason and what to do. */
@@ -8,8 +8,8 @@ export interface Missing {
 }
 
 /**
- * On CI every part must be there, so a missing one throws; on a user's machine the test skips, with the reason.
- * @returns the part, or null: then skip with `context.skip(reason)`.
+ * On CI every part must be there, so a missing one throws; on a user's machine the caller skips its tests with
+ * `context.skip(found.skip)`, which shows the reason.
  */
 export function requirePart<T extends object>(name: string, found: T | Missing): T | Missing {
   if ('skip' in found && process.env['CI'] === 'true') {

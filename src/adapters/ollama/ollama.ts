@@ -10,7 +10,14 @@ import {
   tagsAnswer,
   versionAnswer,
 } from './answers.js';
-import { OllamaError, protocolError, type RequestContext, reportedError, transportError } from './ollamaError.js';
+import {
+  cutOffError,
+  OllamaError,
+  protocolError,
+  type RequestContext,
+  reportedError,
+  transportError,
+} from './ollamaError.js';
 import { withClient } from './transport.js';
 
 export { normalName, sameModel } from './modelName.js';
@@ -222,9 +229,10 @@ async function* namedErrors<T>(stream: AsyncIterable<T>, request: RequestContext
   try {
     yield* stream;
   } catch (error) {
-    const reported =
-      error instanceof Error && error.constructor === Error && !error.message.startsWith('Did not receive done');
-    throw reported ? reportedError(200, error.message, request) : error;
+    if (!(error instanceof Error) || error.constructor !== Error) throw error;
+    throw error.message.startsWith('Did not receive done')
+      ? cutOffError(request, error)
+      : reportedError(200, error.message, request);
   }
 }
 
@@ -232,6 +240,7 @@ function saysEmbeddingOnly(error: unknown): boolean {
   return error instanceof OllamaError && error.status === 400 && error.message.includes('does not support generate');
 }
 
+/** Rounded up: what a model takes is never made smaller. */
 function toMb(bytes: number): number {
-  return Math.round(bytes / 2 ** 20);
+  return Math.ceil(bytes / 2 ** 20);
 }

@@ -80,6 +80,16 @@ export function protocolError(what: string, request: RequestContext, status?: nu
   );
 }
 
+/** A stream that ended without its last line, as 0.6.5 does when the model has repeated one token 31 times. */
+export function cutOffError(request: RequestContext, cause: unknown): OllamaError {
+  return new OllamaError(
+    'protocol',
+    `Ollama at ${request.endpoint} broke off when asked to ${request.action}`,
+    'Ask again; if it repeats, try another prompt or temperature, and look for a crash in the log of Ollama.',
+    { status: 200, cause },
+  );
+}
+
 /** The caller's signal ended the request. */
 export function abortError(reason: unknown, request: RequestContext): OllamaError {
   if (reason instanceof Error && reason.name === 'TimeoutError') {
@@ -103,7 +113,9 @@ export function transportError(error: unknown, request: RequestContext): OllamaE
   if (error instanceof OllamaError) return error;
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const code = cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : null;
-  if (code === null || code.startsWith('HPE_')) {
+  // undici's word for a connection that ended within an answer.
+  const brokeOff = error instanceof TypeError && error.message === 'terminated';
+  if (!brokeOff && (code === null || code.startsWith('HPE_'))) {
     // No HTTP at all, a body that is no JSON, a shape that is not Ollama's, a stream that ended without its last line.
     return protocolError(messageOf(cause), request, undefined, error);
   }
@@ -117,7 +129,7 @@ export function transportError(error: unknown, request: RequestContext): OllamaE
       cause: error,
     });
   }
-  const what = `The connection to Ollama at ${request.endpoint} broke while it was to ${request.action} (${code}: ${messageOf(cause)})`;
+  const what = `The connection to Ollama at ${request.endpoint} broke while it was to ${request.action} (${messageOf(cause)})`;
   return new OllamaError('unavailable', what, 'Check that Ollama still runs; it may have crashed or been restarted.', {
     cause: error,
   });
