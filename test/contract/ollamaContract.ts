@@ -24,7 +24,7 @@ const LONG = '24h';
  */
 export function describeOllamaContract(name: string, start: () => Promise<OllamaUnderTest | Missing>): void {
   describe(`the Ollama contract, ${name}`, () => {
-    let found: OllamaUnderTest | Missing;
+    let found: OllamaUnderTest | Missing | undefined;
     let server: OllamaUnderTest;
     let ollama: Ollama;
 
@@ -33,17 +33,18 @@ export function describeOllamaContract(name: string, start: () => Promise<Ollama
     });
 
     afterAll(async () => {
-      if ('stop' in found) await found.stop();
+      if (found !== undefined && 'stop' in found) await found.stop();
     });
 
     beforeEach((context: TestContext) => {
+      if (found === undefined) throw new Error('It was not started.');
       if ('skip' in found) return context.skip(found.skip);
       server = found;
       ollama = createOllama(server.endpoint);
     });
 
     afterEach(async () => {
-      if ('skip' in found) return;
+      if (found === undefined || 'skip' in found) return;
       for (const { name } of await ollama.resident(soon())) await ollama.unload(name, { signal: soon() });
       await eventually(async () => expect(await resident()).toEqual([]));
     });
