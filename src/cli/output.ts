@@ -35,7 +35,8 @@ export function createOutput(context: Pick<CliContext, 'env' | 'stdout' | 'stder
 /** Colours only for a terminal, and not where NO_COLOR is set (https://no-color.org) or TERM is dumb. */
 function styleFor(stream: NodeJS.WritableStream, env: NodeJS.ProcessEnv): Style {
   const coloured = (stream as { isTTY?: boolean }).isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb';
-  const paint = (format: keyof Style) => (text: string) => (coloured ? styleText(format, text) : text);
+  const paint = (format: keyof Style) => (text: string) =>
+    coloured ? styleText(format, text, { validateStream: false }) : text;
   return {
     bold: paint('bold'),
     dim: paint('dim'),

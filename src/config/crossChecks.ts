@@ -14,7 +14,7 @@ export interface Contradiction {
 export function crossChecks({ config, withoutVram }: Completed): Contradiction[] {
   return [
     ...checkHost(config),
-    ...withoutVram.map((name) => missingVram(config, name)),
+    ...withoutVram.map((missing) => missingVram(config, missing)),
     ...checkGpu(config),
     ...checkPorts(config),
     ...Object.entries(config.modes).flatMap(([name, mode]) => [
@@ -31,15 +31,15 @@ function checkHost(config: Config): Contradiction[] {
   return [{ path: ['host'], message, remedy: 'Set host to a name of letters, digits, dots and dashes.' }];
 }
 
-function missingVram(config: Config, name: string): Contradiction {
-  if (name === VLM_ALIAS) {
+function missingVram(config: Config, { model, namedBy }: Completed['withoutVram'][number]): Contradiction {
+  if (model === VLM_ALIAS) {
     const message = 'is the short name for vlm_model, and only modes know it.';
-    return { path: ['models', name], message, remedy: `Write the model's own name, ${config.vlm_model}.` };
+    return { path: namedBy, message, remedy: `Write the model's own name, ${config.vlm_model}.` };
   }
   return {
-    path: ['models', name, 'vram_mb'],
-    message: `is missing: nothing tells how much VRAM ${name} takes.`,
-    remedy: `Set vram_mb under ${name} in models to the MB that \`ollama ps\` shows while it is loaded.`,
+    path: namedBy,
+    message: `names ${model}, and nothing tells how much VRAM it takes.`,
+    remedy: `Set vram_mb under ${model} in models to the MB that \`ollama ps\` shows while it is loaded.`,
   };
 }
 

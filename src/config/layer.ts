@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { formatPath, type KeyPath } from './keyPath.js';
 import { fullModelName, VLM_ALIAS } from './modelName.js';
-import type { Origin } from './problem.js';
+import { type Origin, type Problem, problemAt } from './problem.js';
 import { isFilePath, isSection } from './schemaWalk.js';
 
 export type Value = string | number | boolean | bigint | null | Value[] | Tree;
@@ -26,6 +26,7 @@ interface Reading {
   /** Relative paths are relative to this folder; undefined: they stay as they are. */
   folder?: string | undefined;
   homeDir: string;
+  problems: Problem[];
 }
 
 /**
@@ -50,6 +51,11 @@ export function layerOf(written: Tree, reading: Reading): Layer {
     const result: Tree = {};
     for (const [key, value] of Object.entries(tree)) {
       const name = namesModels(to) && key !== VLM_ALIAS ? fullModelName(key) : key;
+      if (Object.hasOwn(result, name)) {
+        const origin = reading.originOf([...from, key]);
+        const message = 'names a model that is here already: without a tag, latest is meant.';
+        reading.problems.push(problemAt(origin, [...to, name], message, 'Keep one of them.'));
+      }
       result[name] = normalise(value, [...from, key], [...to, name]);
     }
     return result;

@@ -86,8 +86,9 @@ export function checkFile(path: string, homeDir: string): Loaded {
  * @throws ConfigError when the result is no good configuration.
  */
 export function withOverlay(loaded: Loaded, values: Tree, origin: Origin['from']): Loaded {
-  const overlay = layerOf(values, { originOf: () => ({ from: origin }), homeDir: '' });
-  return assemble([...loaded.layers, overlay], loaded.files, []);
+  const problems: Problem[] = [];
+  const overlay = layerOf(values, { originOf: () => ({ from: origin }), homeDir: '', problems });
+  return assemble([...loaded.layers, overlay], loaded.files, problems);
 }
 
 function assemble(layers: readonly Layer[], files: ConfigFile[], problems: Problem[]): Loaded {
@@ -107,6 +108,12 @@ function assemble(layers: readonly Layer[], files: ConfigFile[], problems: Probl
   return { config: completed.config, origins, files, layers };
 }
 
+const READ_FAILURES: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EISDIR: 'it is a folder',
+  EACCES: 'your user may not read it',
+};
+
 /** Null when the file is not there and need not be. */
 function readLayer(file: ConfigFile, homeDir: string, problems: Problem[]): Layer | null {
   let text: string;
@@ -115,8 +122,8 @@ function readLayer(file: ConfigFile, homeDir: string, problems: Problem[]): Laye
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT' && !file.named) return null;
-    const why = code === 'ENOENT' ? 'there is no such file' : code === 'EISDIR' ? 'it is a folder' : String(code);
-    const remedy = code === 'EACCES' ? 'Let your user read it.' : 'Name the configuration file with --config.';
+    const why = (code && READ_FAILURES[code]) ?? String(error);
+    const remedy = file.named ? 'Name a file that you may read.' : 'Make it a file that you may read, or remove it.';
     problems.push(problemAt({ from: file.role, file: file.path }, null, `cannot be read: ${why}.`, remedy));
     return null;
   }
@@ -126,6 +133,7 @@ function readLayer(file: ConfigFile, homeDir: string, problems: Problem[]): Laye
     originOf: (path) => parsed.origins.get(formatPath(path)) ?? { from: file.role, file: file.path },
     folder: dirname(file.path),
     homeDir,
+    problems,
   });
 }
 
@@ -136,7 +144,7 @@ function textLayer(
   originOf: (path: KeyPath) => Origin,
 ): Layer {
   problems.push(...values.problems);
-  return layerOf(values.tree, { originOf, folder: input.cwd, homeDir: input.homeDir });
+  return layerOf(values.tree, { originOf, folder: input.cwd, homeDir: input.homeDir, problems });
 }
 
 /** The paths of all single values, lists and empty maps. */

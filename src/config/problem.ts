@@ -52,11 +52,19 @@ export function describeProblem(problem: Problem): string {
   return problem.key ? `${place} ${problem.key}: ${problem.message}` : `${place}: ${problem.message}`;
 }
 
+const byPlace = (a: Problem, b: Problem): number =>
+  (a.file ?? '').localeCompare(b.file ?? '') || (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0);
+
 /** The configuration cannot be used. Carries every problem found, not the first one only. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 
-  constructor(readonly problems: readonly Problem[]) {
+  /** By file, line and column; those of no file first. */
+  readonly problems: readonly Problem[];
+
+  constructor(found: readonly Problem[]) {
+    const problems = found.toSorted(byPlace);
     super(problems.map((problem) => `${describeProblem(problem)} ${problem.remedy}`).join('\n'));
+    this.problems = problems;
   }
 }

@@ -23,7 +23,7 @@ const port = z.int().min(1).max(65_535);
 const hostAndPort = text(
   z
     .string()
-    .regex(/^(?:\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5}$/)
+    .regex(/^(?:\[[0-9A-Fa-f:]+\]|[\w.-]+):\d{1,5}$/, { abort: true })
     .refine((value) => Number(value.slice(value.lastIndexOf(':') + 1)) <= 65_535),
   'a host and a port, for example 127.0.0.1:8470',
 );
@@ -37,7 +37,7 @@ const isBareHttpUrl = (value: string): boolean => {
 const endpoint = text(
   z
     .string()
-    .regex(/^https?:\/\//)
+    .regex(/^https?:\/\//, { abort: true })
     .refine(isBareHttpUrl),
   'an http or https address without user and password, for example http://localhost:11434',
 );
@@ -46,7 +46,8 @@ const idleTimeout = z.union([seconds(0.1, WEEK_SECONDS), z.literal('never')]);
 const loadTimeout = seconds(0.1, 3600);
 const unloadTimeout = seconds(0.1, 600);
 
-const model = z.strictObject({
+/** What `models` says of one model. */
+export const modelSchema = z.strictObject({
   vram_mb: megabytes(1)
     .optional()
     .describe('MB it takes on GPUs when loaded; `ollama ps` shows it. Built in for qwen3-vl:8b.'),
@@ -154,7 +155,7 @@ export const fileSchema = z
       .default(300)
       .describe('Seconds between two looks for drift without an event.'),
     models: z
-      .record(modelName, model)
+      .record(modelName, modelSchema)
       .default({})
       .describe('The models by their Ollama names. The VLM is always one of them.'),
     clip: clip.prefault({}).describe('The embedder.'),

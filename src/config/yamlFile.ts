@@ -46,7 +46,7 @@ export function parseYaml(text: string, file: string, from: Origin['from']): Par
       for (const pair of node.items) {
         const key = pair.key as Node;
         const offset = key.range?.[0] ?? 0;
-        if (!isScalar<unknown>(key) || !isName(key.value)) {
+        if (!isScalar(key) || !isName(key.value)) {
           problems.push(
             problemAt(at(offset), path, 'has a key that is not a plain name.', 'Write the key as one word.'),
           );

@@ -1,0 +1,302 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { loadConfig } from '../../src/config/load.js';
+import { ConfigError, type Problem } from '../../src/config/problem.js';
+import { Sandbox } from './sandbox.js';
+
+/** `line:column key message remedy`, which is what a person reads. */
+const read = ({ line, column, key, message, remedy }: Problem) => `${line}:${column} ${key} ${message} ${remedy}`;
+
+/** The text of a project file → what is said about it. */
+const CASES: [what: string, yaml: string, said: string[]][] = [
+  [
+    'a misspelt key',
+    'log_level: info\nidle_timout_seconds: 3\n',
+    ['2:1 idle_timout_seconds is not a known key. Did you mean idle_timeout_seconds?'],
+  ],
+  [
+    'a key without its end',
+    'idle_timeout: 3\n',
+    ['1:1 idle_timeout is not a known key. Did you mean idle_timeout_seconds?'],
+  ],
+  ['a key in another style', 'vramPollMs: 500\n', ['1:1 vramPollMs is not a known key. Did you mean vram_poll_ms?']],
+  ['a key one level too high', 'reader: none\n', ['1:1 reader is not a known key. Did you mean gpu.reader?']],
+  [
+    'a key that is like no other',
+    'gpu:\n  zebra: 1\n',
+    ['2:3 gpu.zebra is not a known key. Remove it; known here: reader, nvidia_smi, total_mb.'],
+  ],
+  [
+    'a number in quotes',
+    'reserve_mb: "512"\n',
+    ['1:1 reserve_mb must be a whole number from 0 to 1048576, but is the text "512". Remove the quotes.'],
+  ],
+  [
+    'a number out of range',
+    'clip:\n  priority: 500\n',
+    [
+      '2:3 clip.priority must be a whole number from 0 to 100, but is 500. Change it, or leave it out for the default, 40.',
+    ],
+  ],
+  [
+    'bytes for MB',
+    'models:\n  qwen2.5:14b:\n    vram_mb: 9000000000\n',
+    ['3:5 models."qwen2.5:14b".vram_mb must be a whole number from 1 to 1048576, but is 9000000000. Change it.'],
+  ],
+  [
+    'zero for never',
+    'idle_timeout_seconds: 0\n',
+    [
+      '1:1 idle_timeout_seconds must be a number from 0.1 to 604800, or never, but is 0. Change it, or leave it out for the default, 300.',
+    ],
+  ],
+  [
+    'a word that is not one of them',
+    'gpu: { reader: nvml }\n',
+    [
+      '1:8 gpu.reader must be one of auto, nvidia-smi, none, but is the text "nvml". Change it, or leave it out for the default, "auto".',
+    ],
+  ],
+  [
+    'yes for true',
+    'models: { "a:1": { vram_mb: 1, pinned: yes } }\n',
+    ['1:32 models.a:1.pinned must be true or false, but is the text "yes". Write true or false.'],
+  ],
+  [
+    'a value left empty',
+    'host:\n',
+    ['1:1 host must be letters, digits, dots and dashes, at most 63, but is empty. Change it.'],
+  ],
+  [
+    'an endpoint without a scheme',
+    'ollama_endpoint: localhost:11434\n',
+    [
+      '1:1 ollama_endpoint must be an http or https address without user and password, for example http://localhost:11434, but is the text "localhost:11434". Change it, or leave it out for the default, "http://localhost:11434".',
+    ],
+  ],
+  [
+    'a port that does not exist',
+    'agent:\n  listen: 127.0.0.1:99999\n',
+    [
+      '2:3 agent.listen must be a host and a port, for example 127.0.0.1:8470, but is the text "127.0.0.1:99999". Change it, or leave it out for the default, "127.0.0.1:8470".',
+    ],
+  ],
+  [
+    'an item of a list',
+    'gpu:\n  nvidia_smi:\n    - ssh\n    - 5\n',
+    ['4:7 gpu.nvidia_smi.1 must be a text, but is 5. Change it.'],
+  ],
+  [
+    'a map for a value',
+    'reserve_mb: { a: 1 }\n',
+    [
+      '1:1 reserve_mb must be a whole number from 0 to 1048576, but is a map. Change it, or leave it out for the default, 0.',
+    ],
+  ],
+  [
+    'a value for a map',
+    'gpu: none\n',
+    ['1:1 gpu must be a map with keys such as reader, nvidia_smi, total_mb, but is the text "none". Change it.'],
+  ],
+  [
+    'a mode with spaces',
+    'modes:\n  my mode: {}\n',
+    ['2:3 modes."my mode" is not a good name: it must be letters, digits, dashes and underscores. Change the name.'],
+  ],
+  [
+    'the same key twice',
+    'log_level: info\nlog_level: warn\n',
+    ['2:1 null is not valid YAML: map keys must be unique. Keep one of them.'],
+  ],
+  [
+    'the same model twice',
+    'models:\n  llava: { vram_mb: 1 }\n  llava:latest: { vram_mb: 2 }\n',
+    ['3:3 models.llava:latest names a model that is here already: without a tag, latest is meant. Keep one of them.'],
+  ],
+  [
+    'a tab',
+    'gpu:\n\treader: none\n',
+    ['2:1 null is not valid YAML: tabs are not allowed as indentation. Indent with spaces: YAML does not allow tabs.'],
+  ],
+  [
+    'an alias',
+    'gpu: &g { reader: none }\nclip: *g\n',
+    ['2:7 clip is an alias, which is not supported. Write the value out here.'],
+  ],
+  [
+    'a list for a file',
+    '- a\n- b\n',
+    ['1:1 null must be a map of keys and values. Write lines such as `log_level: info`.'],
+  ],
+  [
+    'a key that is a map',
+    '? {a: 1}\n: 2\n',
+    ['1:3 null has a key that is not a plain name. Write the key as one word.'],
+  ],
+  [
+    'an unknown model in a mode',
+    'modes:\n  demo:\n    models:\n      qwen3-v1:8b: gpu\n',
+    [
+      '4:7 modes.demo.models.qwen3-v1:8b is not a model of this configuration. Did you mean qwen3-vl:8b? Otherwise add it to models.',
+    ],
+  ],
+  [
+    'a model on the CPU that must not be',
+    'modes:\n  demo:\n    models:\n      vlm: cpu\n',
+    [
+      '4:7 modes.demo.models.vlm wants it in system memory, which the model does not allow. Set allow_cpu: true for qwen3-vl:8b in models.',
+    ],
+  ],
+  [
+    'a VLM of unknown size',
+    'vlm_model: llava:7b\n',
+    [
+      '1:1 vlm_model names llava:7b, and nothing tells how much VRAM it takes. Set vram_mb under llava:7b in models to the MB that `ollama ps` shows while it is loaded.',
+    ],
+  ],
+  [
+    'vlm among the models',
+    'models:\n  vlm: { priority: 3 }\n',
+    [
+      "2:3 models.vlm is the short name for vlm_model, and only modes know it. Write the model's own name, qwen3-vl:8b.",
+    ],
+  ],
+  [
+    'a total beside a reader that measures',
+    'gpu:\n  total_mb: 1000\n',
+    ['2:3 gpu.total_mb has no place beside reader: auto, which measures it. Remove it, or set gpu.reader to none.'],
+  ],
+  [
+    'one port for two',
+    'temporal:\n  ui_port: 7233\n',
+    ['2:3 temporal.ui_port is 7233, which temporal.port has already. Give the two different ports.'],
+  ],
+  [
+    'a mode that can never fit',
+    'gpu: { reader: none, total_mb: 11000 }\nreserve_mb: 100\nmodes:\n  both:\n    models: { vlm: gpu }\n    clip: gpu\n',
+    [
+      '4:3 modes.both wants 11352 MB on the GPU (qwen3-vl:8b 10752 + clip 500 + reserve 100), but gpu.total_mb is 11000. Take one of them off the GPU in this mode.',
+    ],
+  ],
+  [
+    'a model of unknown size',
+    'models:\n  llava:\n    pinned: true\n',
+    [
+      '2:3 models.llava:latest names llava:latest, and nothing tells how much VRAM it takes. Set vram_mb under llava:latest in models to the MB that `ollama ps` shows while it is loaded.',
+    ],
+  ],
+  [
+    'several at once, in the order of their lines',
+    'clip: { vram_mb: 0 }\nzebra: 1\nlog_level: loud\n',
+    [
+      '1:9 clip.vram_mb must be a whole number from 1 to 1048576, but is 0. Change it, or leave it out for the default, 500.',
+      expect.stringMatching(/^2:1 zebra is not a known key\. Remove it; known here: host, /),
+      '3:1 log_level must be one of debug, info, warn, error, but is the text "loud". Change it, or leave it out for the default, "info".',
+    ],
+  ],
+];
+
+describe('a project file with', () => {
+  it.each(CASES)('%s', (_what, yaml, said) => {
+    const sandbox = new Sandbox().project(yaml);
+    const problems = sandbox.problems();
+    expect(problems.map(read)).toEqual(said);
+    expect(problems.every(({ file }) => file === sandbox.projectFile)).toBe(true);
+  });
+});
+
+describe('other sources', () => {
+  it('a variable is named in its problem', () => {
+    const [problem] = new Sandbox().problems({ env: { VRAMFLOW_VRAM_POLL_MS: 'often' } });
+    expect(problem).toMatchObject({ file: null, key: 'vram_poll_ms', source: 'environment VRAMFLOW_VRAM_POLL_MS' });
+  });
+
+  it('a misspelt variable is found, one of other parts is left alone', () => {
+    const problems = new Sandbox().problems({ env: { VRAMFLOW_OLAMA_ENDPOINT: 'http://x', VRAMFLOW_OWNER: 'me' } });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatchObject({
+      source: 'environment VRAMFLOW_OLAMA_ENDPOINT',
+      remedy: 'Did you mean VRAMFLOW_OLLAMA_ENDPOINT?',
+    });
+  });
+
+  it('a flag that names no key', () => {
+    const [problem] = new Sandbox().problems({ overrides: { 'gpu.raeder': 'none' } });
+    expect(problem).toMatchObject({ source: 'flag', key: 'gpu.raeder', remedy: 'Did you mean reader?' });
+  });
+
+  it('files and environment are reported together', () => {
+    const sandbox = new Sandbox().user('gpu: [\n').project('zebra: 1\n');
+    const problems = sandbox.problems({ env: { VRAMFLOW_RESERVE_MB: '-1' } });
+    expect(problems.map(({ source }) => source)).toEqual(['environment VRAMFLOW_RESERVE_MB', 'user', 'project']);
+  });
+});
+
+describe('a file that cannot be read', () => {
+  it('is a problem when somebody named it', () => {
+    const [problem] = new Sandbox().problems({ config: 'nowhere.yaml' });
+    expect(problem?.message).toBe('cannot be read: there is no such file.');
+    expect(problem?.remedy).toBe('Name a file that you may read.');
+  });
+
+  it('is a problem when it is a folder', () => {
+    const sandbox = new Sandbox();
+    mkdirSync(join(sandbox.cwd, 'folder'));
+    expect(sandbox.problems({ config: 'folder' })[0]?.message).toBe('cannot be read: it is a folder.');
+  });
+
+  it('is a problem when nobody named it, but it is there', () => {
+    const sandbox = new Sandbox();
+    mkdirSync(sandbox.userFile, { recursive: true });
+    expect(sandbox.problems()[0]).toMatchObject({
+      file: sandbox.userFile,
+      message: 'cannot be read: it is a folder.',
+      remedy: 'Make it a file that you may read, or remove it.',
+    });
+  });
+});
+
+describe('whatever the text', () => {
+  it('a load ends in a configuration or in a ConfigError with a remedy for each problem', () => {
+    const sandbox = new Sandbox();
+    const key = fc.constantFrom(
+      'models',
+      'modes',
+      'gpu',
+      'clip',
+      'host',
+      'reserve_mb',
+      '__proto__',
+      'constructor',
+      '<<',
+      'x',
+    );
+    const anything = fc.anything({
+      key,
+      maxDepth: 3,
+      values: [fc.string(), fc.double(), fc.boolean(), fc.constant(null)],
+    });
+    const text = fc.oneof(
+      fc.string({ unit: 'grapheme' }),
+      anything.map((value) => JSON.stringify(value) ?? ''),
+    );
+    fc.assert(
+      fc.property(text, (yaml) => {
+        sandbox.project(yaml);
+        try {
+          loadConfig({ argv: { overrides: {} }, env: {}, cwd: sandbox.cwd, homeDir: sandbox.home });
+        } catch (error) {
+          expect(error).toBeInstanceOf(ConfigError);
+          for (const problem of (error as ConfigError).problems) {
+            expect(problem.remedy).not.toBe('');
+            expect(problem.file).toBe(sandbox.projectFile);
+            expect(problem.line).toBeGreaterThan(0);
+          }
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
