@@ -1,5 +1,6 @@
 /** The shape of one configuration file: every key with its meaning, unit, range and default. */
 import { z } from 'zod';
+import { MODEL_NAME } from './modelName.js';
 import { text } from './traits.js';
 
 /** 1 TiB: more than any GPU has, so a larger figure is a slip of the unit. */
@@ -14,7 +15,7 @@ const priority = (fallback: number) =>
 /** Names that become part of workflow ids and task queues. */
 export const ID_PATTERN = /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/;
 const id = text(z.string().regex(ID_PATTERN), 'letters, digits, dots and dashes, at most 63');
-const modelName = text(z.string().regex(/^[A-Za-z0-9][\w./:-]*$/), 'the name of a model, for example qwen3-vl:8b');
+const modelName = text(z.string().regex(MODEL_NAME), 'the name of a model, for example qwen3-vl:8b');
 const modeName = text(z.string().regex(/^[A-Za-z0-9][\w-]{0,62}$/), 'letters, digits, dashes and underscores');
 const filePath = text(z.string().min(1), 'a path', { path: true });
 const argv = text(z.array(z.string().min(1)).min(1), 'a program and its arguments as a list, for example [nvidia-smi]');

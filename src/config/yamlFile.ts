@@ -13,7 +13,7 @@ interface ParsedYaml {
 
 const REMEDY: Partial<Record<YAMLError['code'], string>> = {
   TAB_AS_INDENT: 'Indent with spaces: YAML does not allow tabs.',
-  BAD_INDENT: 'Line the keys of one map up with each other.',
+  BAD_INDENT: 'Close every bracket, and line the keys of one map up with each other.',
   DUPLICATE_KEY: 'Keep one of them.',
   MULTIPLE_DOCS: 'Keep one document: remove the `---` line and what follows.',
   MISSING_CHAR: 'Close the quote or the bracket.',

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ENVIRONMENT } from '../../src/config/environment.js';
 import { formatPath } from '../../src/config/keyPath.js';
-import { withOverlay } from '../../src/config/load.js';
+import { checkFile, withOverlay } from '../../src/config/load.js';
 import { ConfigError } from '../../src/config/problem.js';
 import { settablePaths } from '../../src/config/schemaWalk.js';
 import { Sandbox } from './sandbox.js';
@@ -32,6 +32,13 @@ describe('with no source at all', () => {
     expect(Object.keys(config.modes)).toEqual(['idle', 'recording', 'autopilot']);
     expect(files).toEqual([]);
     expect(new Set([...origins.values()].map(({ from }) => from))).toEqual(new Set(['default']));
+  });
+});
+
+describe('examples/rpa-assistant.yaml', () => {
+  it('shows the defaults, as it says', () => {
+    const sandbox = new Sandbox();
+    expect(checkFile('examples/rpa-assistant.yaml', sandbox.home).config).toEqual(sandbox.load().config);
   });
 });
 

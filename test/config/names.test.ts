@@ -30,6 +30,7 @@ describe('fullModelName', () => {
     ['llava:7b', 'llava:7b'],
     ['registry.local:5000/team/llava', 'registry.local:5000/team/llava:latest'],
     ['hf.co/a/b:Q4_K_M', 'hf.co/a/b:Q4_K_M'],
+    ['no name', 'no name'],
   ])('%s is %s', (name, full) => {
     expect(fullModelName(name)).toBe(full);
     expect(fullModelName(full)).toBe(full);
