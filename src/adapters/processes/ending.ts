@@ -9,6 +9,8 @@ import { killByHandle } from './spawn.js';
 const LOOK_EVERY_MS = 20;
 /** The kernel ends a killed process within this, unless a driver holds it. */
 const KILL_MS = 5_000;
+/** For what cannot be proven at first sight. */
+const SETTLE_MS = 300;
 
 export interface Ending {
   /** Asks it to end by itself; a failure to ask, or no grace, moves on to the signals. */
@@ -50,8 +52,10 @@ export async function endOwned(record: OwnershipRecord, ending: Ending): Promise
     ['SIGKILL', KILL_MS],
   ] as const) {
     const proof = await target.signal(name);
-    if (proof === 'not-ours' || proof === 'unknown') return proof;
-    if (await endsWithin(target, waitMs, signal)) return 'ended';
+    // A process that exits looks unknown for a moment.
+    const unproven = proof === 'not-ours' || proof === 'unknown';
+    if (await endsWithin(target, unproven ? SETTLE_MS : waitMs, signal)) return 'ended';
+    if (unproven) return proof;
   }
   return 'stuck';
 }

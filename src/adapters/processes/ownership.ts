@@ -3,7 +3,7 @@
  * our record on disk and its environment carries the record's marker. Where that cannot be read (no /proc, no
  * right), nothing is known and nothing is signalled.
  */
-import { findByMarker, lookAt, type ProcessSight, readBootId, readMarker } from './proc.js';
+import { findByMarker, findProcesses, lookAt, type ProcessSight, readBootId, readMarker } from './proc.js';
 
 /** What is on disk of a process that outlives its manager (law 6). */
 export interface OwnershipRecord {
@@ -22,7 +22,7 @@ export interface OwnershipRecord {
  * - `ours`: proven, and alive
  * - `gone`: the process of the record has ended, also when its pid belongs to another one now
  * - `not-ours`: a process with that pid and start time lives, without our marker
- * - `unknown`: it cannot be proven either way
+ * - `unknown`: it cannot be proven either way; for a moment also while it exits
  */
 export type Proof = 'ours' | 'gone' | 'not-ours' | 'unknown';
 
@@ -35,7 +35,7 @@ export async function proveOurs(record: OwnershipRecord): Promise<Proof> {
   const before = await sameProcess(record.pid, record.startTicks);
   if (before !== 'same') return before;
   const found = await readMarker(record.pid);
-  if (found === 'unknown') return 'unknown';
+  if (found === 'unknown' || found === 'exiting') return 'unknown';
   // Looked at again: the environment that was read is that of the process seen before.
   const after = await sameProcess(record.pid, record.startTicks);
   if (after !== 'same') return after;
@@ -60,7 +60,7 @@ export async function signalOurs(record: OwnershipRecord, signal: 'SIGTERM' | 'S
   const complete = await completeRecord(record);
   if (complete === null || complete.pid === null) return 'gone';
   let proof = await proveOurs(complete);
-  if (proof === 'gone' && (await remains(complete)).length > 0) proof = 'ours';
+  if (proof === 'gone' && (await remains(complete)).marked) proof = 'ours';
   if (proof !== 'ours') return proof;
   try {
     process.kill(-complete.pid, signal);
@@ -71,16 +71,24 @@ export async function signalOurs(record: OwnershipRecord, signal: 'SIGTERM' | 'S
   return 'ours';
 }
 
-/** Whether anything of it still lives: the process, or a member of its group with its marker. */
+/** Whether nothing of it lives any more: neither the process nor a member of its group with its marker. */
 export async function hasEnded(record: OwnershipRecord): Promise<boolean> {
-  const proof = await proveOurs(record);
-  return proof === 'gone' && (await remains(record)).length === 0;
+  if ((await proveOurs(record)) !== 'gone') return false;
+  const { marked, exiting } = await remains(record);
+  return !marked && !exiting;
 }
 
-async function remains(record: OwnershipRecord): Promise<ProcessSight[]> {
-  if (record.pid === null || record.bootId === null || record.bootId !== (await readBootId())) return [];
-  const members = await findByMarker(record.marker);
-  return members.filter((member) => member.group === record.pid);
+/** What is left of the group: members with the marker, and members that exit and may still hold a device. */
+async function remains(record: OwnershipRecord): Promise<{ marked: boolean; exiting: boolean }> {
+  if (record.pid === null || record.bootId === null || record.bootId !== (await readBootId())) {
+    return { marked: false, exiting: false };
+  }
+  const members = await findProcesses(async ({ group }) => group === record.pid);
+  const found = await Promise.all(members.map(({ pid }) => readMarker(pid)));
+  return {
+    marked: found.some((each) => typeof each !== 'string' && each.marker === record.marker),
+    exiting: found.includes('exiting'),
+  };
 }
 
 async function findLeader(marker: string): Promise<ProcessSight | null> {

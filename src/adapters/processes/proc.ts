@@ -46,10 +46,14 @@ export async function lookAt(pid: number): Promise<Sight> {
   return { pid, ended: state === 'Z' || state === 'X', group, startTicks };
 }
 
-/** The ownership marker in the environment that the process was started with; null when it has none. */
-export async function readMarker(pid: number): Promise<{ marker: string | null } | 'gone' | 'unknown'> {
+/**
+ * The ownership marker in the environment that the process was started with; null when it has none.
+ * `exiting`: its memory is released already, and with it the environment, but not yet its devices.
+ */
+export async function readMarker(pid: number): Promise<{ marker: string | null } | 'exiting' | 'gone' | 'unknown'> {
   const environment = await readProc(pid, 'environ');
   if (environment === 'gone' || environment === 'unknown') return environment;
+  if (environment === '') return 'exiting';
   const prefix = `${OWNER_VARIABLE}=`;
   const entry = environment.split('\0').find((line) => line.startsWith(prefix));
   return { marker: entry === undefined ? null : entry.slice(prefix.length) };
@@ -57,13 +61,19 @@ export async function readMarker(pid: number): Promise<{ marker: string | null }
 
 /** Every live process that carries this marker: the one started with it and its descendants. */
 export async function findByMarker(marker: string): Promise<ProcessSight[]> {
+  return findProcesses(async (sight) => {
+    const found = await readMarker(sight.pid);
+    return typeof found !== 'string' && found.marker === marker;
+  });
+}
+
+/** Every live process that `matches`. */
+export async function findProcesses(matches: (sight: ProcessSight) => Promise<boolean>): Promise<ProcessSight[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const sights = await Promise.all(
     pids.map(async (pid) => {
-      const found = await readMarker(pid);
-      if (typeof found === 'string' || found.marker !== marker) return null;
       const sight = await lookAt(pid);
-      return typeof sight === 'string' || sight.ended ? null : sight;
+      return typeof sight !== 'string' && !sight.ended && (await matches(sight)) ? sight : null;
     }),
   );
   return sights.filter((sight) => sight !== null);
