@@ -5,7 +5,7 @@ import { createNvidiaSmiReader, type NvidiaSmiOptions } from './nvidiaSmi.js';
 import { parseListLine } from './parseNvidiaSmi.js';
 import type { GpuReader } from './reader.js';
 import { createSmiProcesses } from './smiProcess.js';
-import { runOnce } from './smiStreams.js';
+import { diagnoseExit, runOnce } from './smiStreams.js';
 
 export interface ReaderChoice {
   reader: GpuReader;
@@ -45,7 +45,7 @@ export async function chooseReader(options: NvidiaSmiOptions): Promise<ReaderCho
     if (parseListLine(line)) gpus += 1;
     else diagnosis ??= diagnose(line);
   });
-  if (exit.startError !== null) diagnosis = diagnose(exit.startError);
+  diagnosis ??= diagnoseExit(exit);
   const { use, warning } = judgeList({ gpus, diagnosis, hung: exit.hung, exitCode: exit.code });
   const reader =
     use === 'none'

@@ -88,10 +88,10 @@ export function diagnose(text: string): Diagnosis | null {
   return rule ? { kind: rule.kind, problem: rule.problem, busId: BUS_ID.exec(text)?.[0] ?? null } : null;
 }
 
-/** One form for the PCI addresses of messages (`0000:0B:00.0`) and of fields (`00000000:0B:00.0`). */
-export function normalBusId(busId: string): string {
-  const [device = '', bus = '', domain = '0'] = busId.toLowerCase().split(':').reverse();
-  return `${domain.replace(/^0+/, '')}:${bus}:${device}`;
+/** One form for the PCI addresses of messages (`0000:0B:00.0`) and of fields (`00000000:0B:00.0`); null for others. */
+export function normalBusId(text: string): string | null {
+  const [device, bus, domain = ''] = BUS_ID.exec(text)?.[0].toLowerCase().split(':').reverse() ?? [];
+  return device === undefined ? null : `${domain.replace(/^0+/, '')}:${bus}:${device}`;
 }
 
 /** Why a field holds no number; for the sentence about one GPU. */

@@ -15,7 +15,8 @@ export interface KnownGpus {
 }
 
 interface Known extends ListedGpu {
-  busId: string;
+  /** In the normal form. */
+  busId: string | null;
   totalMb: number | null;
   lost: string | null;
 }
@@ -37,13 +38,13 @@ export function createKnownGpus(): KnownGpus {
 
   return {
     list(gpus) {
-      for (const gpu of gpus) known.set(gpu.uuid, { ...gpu, busId: '', totalMb: null, lost: null });
+      for (const gpu of gpus) known.set(gpu.uuid, { ...gpu, busId: null, totalMb: null, lost: null });
     },
     uuids: () => [...known.keys()],
     lose(diagnosis) {
       const busId = diagnosis.busId === null ? null : normalBusId(diagnosis.busId);
       for (const gpu of known.values()) {
-        if (gpu.busId !== busId) continue;
+        if (busId === null || gpu.busId !== busId) continue;
         gpu.lost = diagnosis.problem;
         return true;
       }
@@ -51,15 +52,20 @@ export function createKnownGpus(): KnownGpus {
     },
     unreadable(uuid, problem) {
       const gpu = known.get(uuid);
-      return gpu ? { busId: gpu.busId, reading: blank({ ...gpu, lost: null }, problem) } : null;
+      return gpu ? { busId: gpu.busId ?? '', reading: blank({ ...gpu, lost: null }, problem) } : null;
     },
     complete(block, missingBecause) {
       for (const { busId, reading } of block) {
-        const { uuid, index, name } = reading;
-        const totalMb = reading.totalMb ?? known.get(uuid)?.totalMb ?? null;
-        known.set(uuid, { uuid, index, name, busId: normalBusId(busId), totalMb, lost: null });
+        const { uuid, index } = reading;
+        const before = known.get(uuid);
+        // A line cut in the name is whole otherwise; a lost GPU shows no address.
+        const name = before?.name.startsWith(reading.name) ? before.name : reading.name;
+        const totalMb = reading.totalMb ?? before?.totalMb ?? null;
+        known.set(uuid, { uuid, index, name, busId: normalBusId(busId) ?? before?.busId ?? null, totalMb, lost: null });
       }
-      const read = new Map(block.map(({ reading }) => [reading.uuid, reading]));
+      const read = new Map(
+        block.map(({ reading }) => [reading.uuid, { ...reading, name: known.get(reading.uuid)?.name ?? reading.name }]),
+      );
       return [...known.values()]
         .map((gpu) => read.get(gpu.uuid) ?? blank(gpu, missingBecause))
         .sort((a, b) => a.index - b.index);

@@ -1,6 +1,6 @@
 /**
  * Reads single lines of nvidia-smi. Pure; never throws; every number it gives stands in the text.
- * In each query the name comes last: names may hold commas, and a cut line cannot pass for a whole one.
+ * In each query the name comes last, so a line that was cut in a figure cannot pass for a whole one.
  */
 import { type Diagnosis, diagnose, explainField } from './diagnoseNvidiaSmi.js';
 import type { GpuProcess, GpuReading } from './reader.js';
@@ -41,9 +41,9 @@ export type ProcessLine =
   | { kind: 'message'; diagnosis: Diagnosis }
   | { kind: 'blank' };
 
-const UUID = /^GPU-[0-9a-z-]+$/i;
-/** Digits only: a locale's comma, a unit or a sign makes a figure unknown. */
-const FIGURE = /^\d{1,9}$/;
+const UUID = /^GPU-(?!.*GPU)[0-9a-z-]+$/i;
+/** Plain digits: a locale's comma, a unit, a sign or a leading zero makes a figure unknown. */
+const FIGURE = /^(?:0|[1-9]\d{0,8})$/;
 
 /** The separator is a comma and a space; a comma alone is part of a field. */
 const fieldsOf = (line: string): string[] =>
@@ -51,6 +51,9 @@ const fieldsOf = (line: string): string[] =>
     .trim()
     .split(', ')
     .map((field) => field.trim());
+
+/** A cut line with the next one stuck to it. */
+const isTwoLines = (line: string): boolean => (line.match(/GPU-[0-9a-z-]+, /gi) ?? []).length > 1;
 
 const quoted = (line: string): string => `"${line.trim().slice(0, 120)}"`;
 
@@ -69,9 +72,9 @@ export function parseGpuLine(line: string, withMig: boolean): GpuLine {
     if (diagnosis) return { kind: 'message', diagnosis };
     return { kind: 'odd', uuid: null, problem: `nvidia-smi printed an unexpected line: ${quoted(line)}` };
   }
-  const numbers = withMig ? 8 : 7;
-  const name = fields.slice(numbers).join(', ');
-  if (name === '') return { kind: 'odd', uuid, problem: `nvidia-smi printed a cut line: ${quoted(line)}` };
+  const name = fields[withMig ? 8 : 7] ?? '';
+  const whole = fields.length === (withMig ? 9 : 8) && name !== '' && !isTwoLines(line);
+  if (!whole) return { kind: 'odd', uuid, problem: `nvidia-smi printed a cut line: ${quoted(line)}` };
   const [, , busId = '', total = '', used = '', utilization = '', temperature = ''] = fields;
   const mig = withMig ? fields[7] : 'N/A';
   const texts = { total, used, utilization, temperature, migEnabled: mig === 'Enabled' };
@@ -125,7 +128,7 @@ function judge(index: number, uuid: string, name: string, texts: FigureTexts): G
 export function parseProcessLine(line: string): ProcessLine {
   if (line.trim() === '' || /no running processes found/i.test(line)) return { kind: 'blank' };
   const [uuid = '', pid = '', used = '', ...name] = fieldsOf(line);
-  if (!UUID.test(uuid) || !FIGURE.test(pid) || name.length === 0) {
+  if (!UUID.test(uuid) || !FIGURE.test(pid) || name.length === 0 || isTwoLines(line)) {
     const diagnosis = diagnose(line);
     if (diagnosis) return { kind: 'message', diagnosis };
     return { kind: 'odd', problem: `nvidia-smi printed an unexpected line about processes: ${quoted(line)}` };

@@ -85,7 +85,7 @@ export function startSmiStreams(processes: SmiProcesses, options: StreamOptions,
   });
   watch();
   void gpus.exited.then((exit) => {
-    diagnosis ??= exit.startError === null ? null : diagnose(exit.startError);
+    diagnosis ??= diagnoseExit(exit);
     fail(`nvidia-smi ended ${wordsOf(exit, lastWords)}. It is started again.`, (smi) => smi.end());
   });
   void apps.exited.then((exit) => {
@@ -128,6 +128,11 @@ export async function runOnce(
       resolve({ ...exit, hung });
     });
   });
+}
+
+/** What the end of a process tells by itself; null for most ends. 127 is how a wrapper says "not found". */
+export function diagnoseExit({ code, startError }: SmiExit): Diagnosis | null {
+  return diagnose(startError ?? (code === 127 ? 'command not found' : ''));
 }
 
 function wordsOf(exit: SmiExit, lastWords: string): string {

@@ -49,6 +49,9 @@ describe('the reader auto', () => {
     expect(warning).toContain('not installed');
   });
 
+  it('is none where a wrapper does not find the program', async () =>
+    expect(await choose({ exit: { list: 127 } })).toMatchObject({ kind: 'none' }));
+
   it('takes any other failure for a GPU that cannot be read', () => {
     const attempt = { gpus: 0, diagnosis: null, hung: false, exitCode: 255 };
     expect(judgeList(attempt)).toMatchObject({ use: 'nvidia-smi', warning: expect.stringContaining('255') });

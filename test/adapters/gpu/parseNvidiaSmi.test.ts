@@ -26,6 +26,15 @@ describe('a line about a GPU', () => {
     for (let length = 1; length <= numbers; length += 1)
       expect(parseGpuLine(whole.slice(0, length), true).kind, `cut after ${length}`).not.toBe('gpu');
   });
+
+  it('never takes a cut line with the next one stuck to it for a whole one', () => {
+    const whole = gpuLines[0]?.line ?? '';
+    const app = processLines[0]?.line ?? '';
+    for (let length = 1; length <= whole.length; length += 1)
+      expect(parseGpuLine(whole.slice(0, length) + whole, true).kind, `cut after ${length}`).not.toBe('gpu');
+    for (let length = 1; length <= app.length; length += 1)
+      expect(parseProcessLine(app.slice(0, length) + app).kind, `cut after ${length}`).not.toBe('process');
+  });
 });
 
 describe('a sentence of trouble', () => {
