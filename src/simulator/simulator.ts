@@ -1,0 +1,170 @@
+import { existsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { startAdminApi } from './adminApi.js';
+import { type Clock, SystemClock } from './clock.js';
+import { Embedders } from './embedders.js';
+import { unknownName } from './errors.js';
+import { FaultBoard } from './faults.js';
+import { GpuHost } from './gpuHost.js';
+import { OllamaRunner, type RunnerDependencies } from './ollamaRunner.js';
+import { OllamaService } from './ollamaService.js';
+import { PRESETS } from './presets.js';
+import { seededRandom } from './random.js';
+import type { RecordEntry } from './record.js';
+import { Recorder } from './recorder.js';
+import { readState, type SavedState, writeState } from './stateFile.js';
+
+export interface SimulatorOptions {
+  /** One of `PRESETS`. */
+  readonly preset: string;
+  /** How many times faster than real time; 1 by default. Divides every duration of the simulated host. */
+  readonly speed?: number;
+  /** Of the jitter; 1 by default. */
+  readonly seed?: number;
+  /** Of the admin endpoint; 0, the default, takes any free one. */
+  readonly port?: number;
+  readonly portOllama?: number;
+  /** Where what is resident is kept over a restart; without it each start is fresh. */
+  readonly stateFile?: string;
+  /** For tests in process; real time at `speed` by default. */
+  readonly clock?: Clock;
+}
+
+/** What a started simulator prints: where it is, and the commands that stand for nvidia-smi and the embedder. */
+export interface SimulatorInfo {
+  readonly admin: string;
+  readonly ollama: string;
+  readonly nvidiaSmi: readonly string[];
+  readonly embedder: readonly string[];
+  readonly preset: string;
+  readonly pid: number;
+}
+
+/** A running simulator with its parts, for tests in process. */
+export interface RunningSimulator {
+  readonly info: SimulatorInfo;
+  readonly preset: string;
+  readonly seed: number;
+  readonly clock: Clock;
+  readonly recorder: Recorder;
+  readonly faults: FaultBoard;
+  readonly gpuHost: GpuHost;
+  readonly ollama: OllamaService;
+  readonly embedders: Embedders;
+  /** What happened since the start, for the judge in record.ts. */
+  record(): readonly RecordEntry[];
+  /** Ends it; with a state file, what was resident is kept there. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a simulated GPU host.
+ * @throws {BadRequest} for an unknown preset, the system's error for a port in use.
+ */
+export async function startSimulator(options: SimulatorOptions): Promise<RunningSimulator> {
+  const preset = PRESETS[options.preset] ?? unknownName('preset', options.preset, Object.keys(PRESETS));
+  const { stateFile, seed = 1, speed = 1 } = options;
+  const saved = stateFile === undefined ? null : readState(stateFile);
+  const clock = options.clock ?? new SystemClock(speed);
+  const recorder = new Recorder(clock, saved?.lastSeq);
+  const cards = preset.cards.map(({ uuid, totalMb }) => ({ gpu: uuid, totalMb }));
+  recorder.add({ kind: 'start', preset: options.preset, seed, speed, cards });
+  const faults = new FaultBoard(clock, recorder);
+  const random = seededRandom(seed);
+  const gpuHost = new GpuHost(preset.cards, { clock, random, recorder, faults });
+  const dependencies: RunnerDependencies = { clock, random, recorder, faults, gpuHost };
+  const embedders = new Embedders(dependencies);
+  let keep = (): void => {};
+  const ollama = new OllamaService(dependencies, preset.models, options.portOllama ?? 0, () => keep());
+
+  if (saved !== null) {
+    restore(saved, options.preset, dependencies, ollama);
+    embedders.superviseRestored();
+  } else {
+    for (const { gpu, mb, kind, name } of preset.foreign) {
+      gpuHost.resize(gpuHost.startProcess(kind, name), gpuHost.card(gpu).spec.uuid, mb);
+    }
+  }
+  if (stateFile !== undefined) {
+    keep = () => writeState(stateFile, stateOf(options.preset, { ...dependencies, ollama }));
+    gpuHost.onChange(() => keep());
+    faults.onChange(() => keep());
+    keep();
+  }
+  await ollama.start();
+
+  const parts = { preset: options.preset, seed, clock, recorder, faults, gpuHost, ollama, embedders };
+  const admin = await startAdminApi(parts, preset, options.port ?? 0).catch(async (error: unknown) => {
+    await ollama.stop(false);
+    throw error;
+  });
+  return {
+    ...parts,
+    info: {
+      admin: admin.url,
+      ollama: ollama.url,
+      nvidiaSmi: executable('nvidiaSmi', admin.url),
+      embedder: executable('embedder', admin.url),
+      preset: options.preset,
+      pid: process.pid,
+    },
+    record: () => recorder.entries,
+    stop: async () => {
+      keep = () => {};
+      gpuHost.stop();
+      await Promise.all([ollama.stop(false), admin.close()]);
+    },
+  };
+}
+
+function stateOf(preset: string, parts: RunnerDependencies & { ollama: OllamaService }): SavedState {
+  const { clock, faults, gpuHost, recorder, ollama } = parts;
+  const finite = (ms: number): number | null => (Number.isFinite(ms) ? ms : null);
+  const loading = new Set(ollama.runners.filter((runner) => runner.loading).map((runner) => runner.process.pid));
+  return {
+    version: 1,
+    preset,
+    lastSeq: recorder.lastSeq,
+    // A load that is under way dies with the server.
+    processes: gpuHost.snapshot().map((process) => ({ ...process, ended: process.ended || loading.has(process.pid) })),
+    runners: ollama.runners
+      .filter((runner) => !runner.loading && !runner.dead.aborted)
+      .map(({ process, model, options, placement, sessionMs, expiresAtMs }) => ({
+        pid: process.pid,
+        model: model.name,
+        options,
+        placement,
+        sessionMs: finite(sessionMs),
+        leftMs: finite(expiresAtMs === null ? sessionMs : expiresAtMs - clock.now()),
+      })),
+    faults: faults.list(),
+  };
+}
+
+function restore(saved: SavedState, preset: string, dependencies: RunnerDependencies, ollama: OllamaService): void {
+  if (saved.preset !== preset) unknownName('preset for this state file', preset, [saved.preset]);
+  const { clock, faults, gpuHost } = dependencies;
+  for (const { name, params, remaining } of saved.faults) {
+    faults.set(name, remaining === null ? params : { ...params, count: remaining });
+  }
+  const models = PRESETS[preset]?.models ?? [];
+  const processes = saved.processes.map((snapshot) => gpuHost.restore(snapshot));
+  for (const state of saved.runners) {
+    const process = processes.find(({ pid, ended }) => pid === state.pid && !ended);
+    const model = models.find(({ name }) => name === state.model);
+    if (process === undefined || model === undefined) continue;
+    const sessionMs = state.sessionMs ?? Number.POSITIVE_INFINITY;
+    const runner = new OllamaRunner(model, state.options, state.placement, sessionMs, dependencies, process);
+    runner.expiresAtMs = clock.now() + (state.leftMs ?? Number.POSITIVE_INFINITY);
+    ollama.adopt(runner);
+  }
+}
+
+/** The command of a compiled program beside this one. From the sources, those of the last build are meant. */
+function executable(name: string, adminUrl: string): readonly string[] {
+  const here = dirname(fileURLToPath(import.meta.url));
+  const beside = resolve(here, `${name}.js`);
+  const built = resolve(here, '../../dist/simulator', `${name}.js`);
+  return [process.execPath, existsSync(beside) ? beside : built, '--simulator', adminUrl];
+}
