@@ -1,0 +1,67 @@
+/** A plan in lines for a person: what `vramflow plan …` prints, and what a workflow shows as its details (law 11). */
+import { CPU } from '../contracts/names.js';
+import type { PlanResult, PlanStep, Refusal, Rejected } from '../contracts/plan.js';
+import type { HostObservation } from '../contracts/residency.js';
+import { labelOf } from './planner/hostView.js';
+import { listed, mb, seconds } from './planner/wording.js';
+import { planPeaks } from './planResidency.js';
+
+type Plan = Extract<PlanResult, { kind: 'plan' }>;
+
+export function explainPlan(plan: PlanResult, observed: HostObservation): string[] {
+  const simulated = observed.simulated ? ['SIMULATED: the figures come from the simulator'] : [];
+  const lines =
+    plan.kind === 'plan' ? explainSteps(plan, observed) : explainRefusal(plan.refusal, plan.because, observed);
+  return [...simulated, ...lines, ...plan.rejected.map(explainRejected)];
+}
+
+function explainSteps(plan: Plan, observed: HostObservation): string[] {
+  if (plan.steps.length === 0) return [`${plan.because}: nothing to do, it is so already`];
+  const count = plan.steps.length === 1 ? '1 step' : `${plan.steps.length} steps`;
+  const displaced = plan.displaced.length > 0 ? [`displaces ${listed(plan.displaced)}`] : [];
+  return [
+    `${plan.because}: ${count}, about ${seconds(plan.expectedMs)}`,
+    ...plan.steps.map((step) => explainStep(step, plan, observed)),
+    ...displaced,
+  ];
+}
+
+function explainStep(step: PlanStep, plan: Plan, observed: HostObservation): string {
+  const after = step.after.length > 0 ? ` after ${listed(step.after)}` : '';
+  const peaks = planPeaks(observed, plan)
+    .filter((peak) => peak.step === step.id && step.devices.includes(peak.device))
+    .map(
+      (peak) => `at most ${mb(peak.peakMb)}${peak.totalMb === null ? '' : ` of ${mb(peak.totalMb)}`} on ${peak.label}`,
+    );
+  const figures = [`~${seconds(step.expectedMs)}`, ...peaks].join(', ');
+  return `${step.id}${after}: ${whatItDoes(step, observed)} (${figures}): ${step.why}`;
+}
+
+function whatItDoes(step: PlanStep, observed: HostObservation): string {
+  switch (step.kind) {
+    case 'unload':
+      return `unload ${step.tenant}`;
+    case 'load':
+      return `load ${step.tenant}${step.devices.every((device) => device === CPU) ? ' on the CPU' : ''}`;
+    case 'move':
+      return `move ${step.tenant} to ${step.to === CPU ? 'the CPU' : labelById(observed, step.to)}`;
+  }
+}
+
+function explainRefusal(refusal: Refusal, because: string, observed: HostObservation): string[] {
+  const figure = (value: number | null): string => (value === null ? 'unknown' : mb(value));
+  const gpus = Object.entries(refusal.figures).map(
+    ([id, { totalMb, usedMb, freeMb, foreignMb }]) =>
+      `${labelById(observed, id)}: total ${figure(totalMb)}, used ${figure(usedMb)}, free ${figure(freeMb)}, ` +
+      `foreign ${figure(foreignMb)}`,
+  );
+  return [`${because}: refused (${refusal.code}): ${refusal.message}`, `what to do: ${refusal.remedy}`, ...gpus];
+}
+
+const explainRejected = ({ tenant, reason }: Rejected): string => `left as it is: ${tenant}: ${reason}`;
+
+function labelById(observed: HostObservation, id: string): string {
+  const gpus = observed.devices.filter((device) => device.id !== CPU);
+  const gpu = gpus.find((device) => device.id === id);
+  return gpu === undefined ? id : labelOf(gpu, gpus);
+}

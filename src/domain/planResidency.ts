@@ -1,0 +1,116 @@
+/** The heart: from the residency observed to the residency wanted, safely, or a refusal that says why not. */
+import { CPU } from '../contracts/names.js';
+import type { PlanResult } from '../contracts/plan.js';
+import type { HostPolicy } from '../contracts/policy.js';
+import type { HostObservation, Target } from '../contracts/residency.js';
+import { byText, type HostView, labelOf, type PerGpu, viewHost } from './planner/hostView.js';
+import { refuse, refuseRoom } from './planner/refusal.js';
+import { makeRoom, notChosen, type Room, startOf } from './planner/room.js';
+import { settleSoft } from './planner/soft.js';
+import { arrange } from './planner/steps.js';
+import { type Demands, isObstacle, type Removal, readWishes } from './planner/wishes.js';
+import { listed, mb, seconds } from './planner/wording.js';
+
+/**
+ * Plans the steps that make the target true. Pure; equal inputs give equal plans, in whatever order they list
+ * tenants and devices. A target that is true already gives a plan without steps (M9).
+ *
+ * A GPU's budget is total − reserve − what no tenant of ours holds: strangers, memory not proven free yet, and what
+ * nobody explains (P4). No step's peak exceeds it. A GPU whose reading is missing or older than 5 s, or that is
+ * quarantined, takes nothing new (law 1). Frees come before loads; before a model's load an embedder that has to go
+ * to the CPU has gone (M7). Room is made by the cheapest sufficient set of tenants that are not wished for, not
+ * pinned, not in use and not above the target's priority (P5); without one the plan is refused with figures (M18).
+ */
+export function planResidency(observed: HostObservation, target: Target, policy: HostPolicy): PlanResult {
+  const host = viewHost(observed, policy);
+  const { because } = target;
+  const demands = readWishes(host, target);
+  if (isObstacle(demands)) {
+    const neededMb = target.asked === undefined ? null : (host.tenants.get(target.asked)?.tenant.chargeMb ?? null);
+    return { kind: 'refusal', refusal: refuse(host, demands, neededMb), because, rejected: [] };
+  }
+  const start = startOf(host, demands, target);
+  const room = makeRoom(start);
+  if (room === null) {
+    const rejected = [...demands.notes, ...notChosen(start, new Set())];
+    return { kind: 'refusal', refusal: refuseRoom(host, start, target), because, rejected };
+  }
+  return planWith(host, demands, room, target);
+}
+
+function planWith(host: HostView, demands: Demands, room: Room, target: Target): PlanResult {
+  const { because } = target;
+  const wished = demands.removals.filter(({ view }) => !room.staysOnCpu.includes(view));
+  const removals = [...wished, ...room.victims.map((view) => victim(view, room))];
+  const gone = new Set(removals.map(({ view }) => view.id));
+  const settled = settleSoft(host, demands, target, gone, room.budget, freeAfter(host, demands, room, gone));
+  const { steps, expectedMs } = arrange(host, {
+    removals: [...removals, ...settled.removals],
+    placed: [...room.placed, ...settled.placed],
+    cpuLoads: [...demands.cpuLoads, ...settled.cpuLoads],
+    because,
+  });
+  const displaced = room.victims.map((view) => view.id).sort(byText);
+  const onCpu = room.staysOnCpu.map(({ id }) => ({
+    tenant: id,
+    reason: 'stays in system memory: no room for it whole',
+  }));
+  const rejected = [...demands.notes, ...onCpu, ...room.rejected, ...settled.rejected];
+  return { kind: 'plan', steps, because, displaced, rejected, expectedMs };
+}
+
+function victim(view: Room['victims'][number], { placed }: Room): Removal {
+  const { kind, priority, idleForMs, loadMs } = view.tenant;
+  const forWhom = listed(placed.map(({ need }) => `${need.view.id} (${mb(need.peakMb)})`));
+  const idle = idleForMs === null ? '' : `, idle for ${seconds(idleForMs)}`;
+  const back = kind === 'embedder' ? 'it works on the CPU meanwhile' : `${seconds(loadMs)} to load again`;
+  const why = `makes room for ${forWhom}: the cheapest that suffices, priority ${priority}${idle}, ${back}`;
+  return { view, kind: kind === 'embedder' ? 'to-cpu' : 'unload', why };
+}
+
+/** What a reading will show as free, the reserve included, before soft wishes are settled; −∞ where unknown. */
+function freeAfter(host: HostView, demands: Demands, { placed }: Room, gone: Set<string>): PerGpu {
+  const counted = new Set([
+    ...gone,
+    ...demands.soft.map(({ view }) => view.id),
+    ...placed.map(({ need }) => need.view.id),
+  ]);
+  const staying = [...host.tenants.values()].filter(({ id }) => !counted.has(id));
+  return host.gpus.map(({ problem, device, baseMb }, at) => {
+    if (problem !== null) return Number.NEGATIVE_INFINITY;
+    const held = staying.reduce((mbHeld, view) => mbHeld + (view.heldMb[at] ?? 0), 0);
+    const loaded = placed.reduce(
+      (mbLoaded, { need, landing }) => mbLoaded + (need.ownMb[at] ?? 0) + (landing.afterMb[at] ?? 0),
+      0,
+    );
+    return (device.totalMb ?? 0) - baseMb - held - loaded;
+  });
+}
+
+/** True when the observation is what the target wants: nothing is left to do. */
+export function reachedTarget(observed: HostObservation, target: Target, policy: HostPolicy): boolean {
+  const plan = planResidency(observed, target, policy);
+  return plan.kind === 'plan' && plan.steps.length === 0;
+}
+
+/** How full one GPU is at the most while one step runs, strangers included. */
+export interface StepPeak {
+  step: string;
+  device: string;
+  label: string;
+  peakMb: number;
+  totalMb: number | null;
+}
+
+/** The peaks of a plan, step by step and GPU by GPU; a refusal has none. */
+export function planPeaks(observed: HostObservation, plan: PlanResult): StepPeak[] {
+  if (plan.kind === 'refusal') return [];
+  const gpus = observed.devices.filter((device) => device.id !== CPU).sort((a, b) => byText(a.id, b.id));
+  return plan.steps.flatMap((step) =>
+    gpus.flatMap((gpu) => {
+      const peakMb = step.peakMb[gpu.id];
+      if (peakMb === undefined) return [];
+      return [{ step: step.id, device: gpu.id, label: labelOf(gpu, gpus), peakMb, totalMb: gpu.totalMb }];
+    }),
+  );
+}

@@ -1,0 +1,145 @@
+/** Where loads land, and whether they fit: by the driver's own choice where it places by itself. */
+import { byText, type PerGpu, sum, type TenantView } from './hostView.js';
+
+/** A tenant that is to come to a GPU. */
+export interface Need {
+  view: TenantView;
+  /** At the most while it loads, and afterwards, MB. */
+  peakMb: number;
+  chargeMb: number;
+  /** What it holds already and keeps until the load has ended: an attempt that died half-way, or the former place. */
+  ownMb: PerGpu;
+  /**
+   * - `there`: where it is already; what it holds counts towards its need
+   * - `one`: on the one GPU that we choose
+   * - `driver`: where the driver chooses (Ollama): whole on the GPU with the most room, else over several
+   */
+  lands: 'there' | 'one' | 'driver';
+}
+
+/** What a load takes on each GPU, beyond what it holds there already, MB. */
+export interface Landing {
+  /** While it loads. */
+  peakMb: PerGpu;
+  /** When it has ended; negative where it gives something back. */
+  afterMb: PerGpu;
+}
+
+/** A budget over the course of a plan: what may still be taken, and the narrowest it was while something loaded. */
+export interface Budget {
+  roomMb: PerGpu;
+  slackMb: PerGpu;
+}
+
+export const budgetOf = (roomMb: PerGpu): Budget => ({
+  roomMb: [...roomMb],
+  slackMb: roomMb.map(() => Number.POSITIVE_INFINITY),
+});
+
+/**
+ * One after the other, what needs the most beyond its charge first: the order in which the peaks are lowest.
+ */
+export const inLoadOrder = (needs: Need[]): Need[] =>
+  [...needs].sort(
+    (a, b) =>
+      b.peakMb - b.chargeMb - (a.peakMb - a.chargeMb) || b.chargeMb - a.chargeMb || byText(a.view.id, b.view.id),
+  );
+
+/** Places all needs, in their order, and takes their room from the budget. Null where one does not fit. */
+export function placeAll(needs: Need[], budget: Budget): Landing[] | null {
+  const landings: Landing[] = [];
+  for (const need of needs) {
+    const landing = land(need, budget.roomMb);
+    if (landing === null) return null;
+    take(budget, landing);
+    landings.push(landing);
+  }
+  return landings;
+}
+
+export function take(budget: Budget, landing: Landing): void {
+  for (const [gpu, peak] of landing.peakMb.entries()) {
+    const room = budget.roomMb[gpu] ?? 0;
+    if (peak > 0) budget.slackMb[gpu] = Math.min(budget.slackMb[gpu] ?? 0, room - peak);
+    budget.roomMb[gpu] = room - (landing.afterMb[gpu] ?? 0);
+  }
+}
+
+/** Where one load lands. GPUs that may take nothing have a room of −∞. */
+export function land(need: Need, roomMb: PerGpu): Landing | null {
+  switch (need.lands) {
+    case 'there':
+      return whereItIs(need, roomMb);
+    case 'one':
+      return landingOn(need, roomMb, bestFit(need, roomMb));
+    case 'driver': {
+      const most = mostRoom(roomMb);
+      return landingOn(need, roomMb, (roomMb[most] ?? -1) >= need.peakMb ? most : -1) ?? spread(need, roomMb);
+    }
+  }
+}
+
+/** What is left of the GPUs, for a load that may do with system memory for the rest. */
+export function landPartly(need: Need, roomMb: PerGpu): Landing {
+  const whole = land(need, roomMb);
+  if (whole !== null) return whole;
+  const most = mostRoom(roomMb);
+  const taken = roomMb.map((room, gpu) =>
+    need.lands === 'driver' || gpu === most ? Math.min(Math.max(0, room), need.peakMb) : 0,
+  );
+  return { peakMb: taken, afterMb: taken };
+}
+
+function landingOn(need: Need, roomMb: PerGpu, gpu: number): Landing | null {
+  if (gpu < 0) return null;
+  return {
+    peakMb: roomMb.map((_, index) => (index === gpu ? need.peakMb : 0)),
+    afterMb: roomMb.map((_, index) => (index === gpu ? need.chargeMb : 0) - (need.ownMb[index] ?? 0)),
+  };
+}
+
+/** The GPU where it is already, else the fullest that has room: large rooms are kept for large models. */
+function bestFit(need: Need, roomMb: PerGpu): number {
+  let best = -1;
+  for (const [gpu, room] of roomMb.entries()) {
+    if (room < need.peakMb) continue;
+    if ((need.ownMb[gpu] ?? 0) > 0) return gpu;
+    if (best < 0 || room < (roomMb[best] ?? 0)) best = gpu;
+  }
+  return best;
+}
+
+function mostRoom(roomMb: PerGpu): number {
+  let most = -1;
+  for (const [gpu, room] of roomMb.entries()) if (most < 0 || room > (roomMb[most] ?? 0)) most = gpu;
+  return most;
+}
+
+/** Over several GPUs, in proportion to their room, as Ollama splits the layers. */
+function spread(need: Need, roomMb: PerGpu): Landing | null {
+  const room = roomMb.map((free) => Math.max(0, free));
+  if (sum(room) < need.peakMb) return null;
+  return { peakMb: split(need.peakMb, room), afterMb: split(need.chargeMb, room) };
+}
+
+/** A load that died half-way goes on where it is. */
+function whereItIs(need: Need, roomMb: PerGpu): Landing | null {
+  const room = roomMb.map((free, gpu) => ((need.ownMb[gpu] ?? 0) > 0 ? Math.max(0, free + (need.ownMb[gpu] ?? 0)) : 0));
+  if (sum(room) < need.peakMb) return null;
+  const beyondOwn = (share: number, gpu: number): number => share - (need.ownMb[gpu] ?? 0);
+  return {
+    peakMb: split(need.peakMb, room).map((share, gpu) => Math.max(0, beyondOwn(share, gpu))),
+    afterMb: split(need.chargeMb, room).map(beyondOwn),
+  };
+}
+
+/** Splits an amount in proportion to the room, in whole MB, never above it. */
+function split(amountMb: number, roomMb: PerGpu): PerGpu {
+  const total = sum(roomMb);
+  let left = amountMb;
+  return roomMb.map((room) => {
+    const share = total === 0 ? 0 : Math.min(left, room, Math.ceil((amountMb * room) / total));
+    left -= share;
+    return share;
+  });
+}

@@ -1,0 +1,130 @@
+/** Makes room for what must come to a GPU: as it is, else by the cheapest victims, else partly in system memory. */
+import type { Rejected } from '../../contracts/plan.js';
+import type { Target } from '../../contracts/residency.js';
+import { byText, type HostView, type PerGpu, type TenantView } from './hostView.js';
+import {
+  type Budget,
+  budgetOf,
+  inLoadOrder,
+  type Landing,
+  landPartly,
+  type Need,
+  placeAll,
+  take,
+} from './placement.js';
+import { type Candidate, cheapestVictims } from './victims.js';
+import { type Demands, isOnCpuOnly } from './wishes.js';
+import { counted } from './wording.js';
+
+/** A move of the embedder to the CPU and back. */
+export const MOVE_MS = 2000;
+
+/** A tenant in the way, and why it must not be pushed out (null: it may). */
+export interface Holder extends Candidate {
+  spared: { why: 'pinned' | 'in-use' | 'outranks' | 'unavailable' | 'wished'; reason: string } | null;
+}
+
+export interface Placed {
+  need: Need;
+  landing: Landing;
+  /** May run partly from system memory. */
+  partly: boolean;
+}
+
+export interface Room {
+  placed: Placed[];
+  victims: TenantView[];
+  /** In system memory, as they may be, because they do not fit on the GPU whole. */
+  staysOnCpu: TenantView[];
+  /** What is left when all of that is done. Soft tenants are not in it. */
+  budget: Budget;
+  rejected: Rejected[];
+}
+
+/** What the plan starts from: who is in the way, and what is free once the wished removals are done. */
+export interface Start {
+  needs: Need[];
+  holders: Holder[];
+  roomMb: PerGpu;
+}
+
+export function startOf(host: HostView, demands: Demands, target: Target): Start {
+  const leaving = new Set([...demands.removals, ...demands.soft].map(({ view }) => view.id));
+  const staying = [...host.tenants.values()].filter((view) => !leaving.has(view.id));
+  const needed = new Set(demands.needs.map((need) => need.view.id));
+  const roomMb = host.gpus.map((gpu, index) =>
+    gpu.problem !== null
+      ? Number.NEGATIVE_INFINITY
+      : staying.reduce((room, view) => room - (view.committedMb[index] ?? 0), gpu.capacityMb - gpu.baseMb),
+  );
+  const inTheWay = staying.filter(
+    (view) => !needed.has(view.id) && view.committedMb.some((mb, gpu) => mb > 0 && host.gpus[gpu]?.problem === null),
+  );
+  return { needs: inLoadOrder(demands.needs), holders: inTheWay.map((view) => holderOf(view, target)), roomMb };
+}
+
+function holderOf(view: TenantView, target: Target): Holder {
+  const costMs = view.tenant.kind === 'embedder' ? MOVE_MS : view.tenant.loadMs;
+  return { view, costMs, spared: whySpared(view, target) };
+}
+
+function whySpared(view: TenantView, target: Target): Holder['spared'] {
+  const { tenant } = view;
+  if (target.wishes[view.id] !== undefined) return { why: 'wished', reason: `wanted there by ${target.because} too` };
+  if (tenant.pinned) return { why: 'pinned', reason: 'pinned' };
+  if (tenant.uses > 0) return { why: 'in-use', reason: `in use by ${counted(tenant.uses, 'request')}` };
+  if (tenant.priority > target.priority) {
+    return { why: 'outranks', reason: `its priority ${tenant.priority} is above ${target.priority}` };
+  }
+  return view.unavailable === null ? null : { why: 'unavailable', reason: view.unavailable };
+}
+
+/** Null: the needs do not fit, whoever may be pushed out. */
+export function makeRoom(start: Start): Room | null {
+  // A model that may run from system memory gives up being whole before a plan is refused; the lowest first.
+  const yielding = start.needs
+    .filter((need) => need.view.tenant.kind === 'model' && need.view.tenant.allowCpu)
+    .sort((a, b) => a.view.tenant.priority - b.view.tenant.priority || byText(a.view.id, b.view.id));
+  for (let yielded = 0; yielded <= yielding.length; yielded += 1) {
+    const partly = new Set(yielding.slice(0, yielded));
+    const whole = start.needs.filter((need) => !partly.has(need));
+    const candidates = start.holders.filter((holder) => holder.spared === null);
+    const victims = placeAll(whole, budgetOf(start.roomMb)) ? [] : cheapestVictims(candidates, whole, start.roomMb);
+    if (victims !== null) return settle(start, whole, [...partly], victims);
+  }
+  return null;
+}
+
+function settle(start: Start, whole: Need[], partly: Need[], victims: Candidate[]): Room {
+  const budget = budgetOf(
+    victims.reduce((room, { view }) => room.map((mb, gpu) => mb + (view.committedMb[gpu] ?? 0)), start.roomMb),
+  );
+  const landings = placeAll(whole, budget) ?? [];
+  const placed = whole.flatMap((need, index): Placed[] => {
+    const landing = landings[index];
+    return landing === undefined ? [] : [{ need, landing, partly: false }];
+  });
+  const staysOnCpu = partly.map((need) => need.view).filter(isOnCpuOnly);
+  for (const need of partly) {
+    if (staysOnCpu.includes(need.view)) continue;
+    const landing = landPartly(need, budget.roomMb);
+    take(budget, landing);
+    placed.push({ need, landing, partly: true });
+  }
+  const looked = victims.length > 0 || partly.length > 0;
+  const chosen = new Set(victims.map(({ view }) => view.id));
+  return {
+    placed,
+    victims: victims.map(({ view }) => view),
+    staysOnCpu,
+    budget,
+    rejected: looked ? notChosen(start, chosen) : [],
+  };
+}
+
+/** Who was looked at and stays, and why. */
+export function notChosen(start: Start, chosen: Set<string>): Rejected[] {
+  return start.holders
+    .filter((holder) => !chosen.has(holder.view.id))
+    .map((holder) => ({ tenant: holder.view.id, reason: holder.spared?.reason ?? 'not needed' }));
+}

@@ -1,0 +1,200 @@
+/** The ordered steps: frees first, then loads; each with its peak per GPU, whatever else runs beside it. */
+import { CPU } from '../../contracts/names.js';
+import type { PlanStep } from '../../contracts/plan.js';
+import { byText, type HostView, type PerGpu, sum, type TenantView } from './hostView.js';
+import { MOVE_MS, type Placed } from './room.js';
+import type { Removal } from './wishes.js';
+import { listed, mb } from './wording.js';
+
+/** An unload of a model that is not in use, the proof included; Ollama gives VRAM back within 0.5–1.5 s. */
+const UNLOAD_MS = 1500;
+
+/** A step before it has a number: what it changes on each GPU, MB. */
+interface Action {
+  kind: PlanStep['kind'];
+  view: TenantView;
+  devices: string[];
+  /** Beyond what is there before, while it runs; and what it adds and gives back when it has ended. */
+  peakMb: PerGpu;
+  addsMb: PerGpu;
+  /** What a reading will show as given back; the budget counts `addsMb`. */
+  freesMb: PerGpu;
+  /** Only for loads and moves to a GPU. */
+  loads: boolean;
+  needsMb: number;
+  allowCpu: boolean;
+  to: string;
+  expectedMs: number;
+  why: string;
+}
+
+export interface Work {
+  removals: Removal[];
+  placed: Placed[];
+  cpuLoads: { view: TenantView; why: string }[];
+  because: string;
+}
+
+export function arrange(host: HostView, work: Work): { steps: PlanStep[]; expectedMs: number } {
+  const actions = [
+    ...work.removals
+      .map((removal) => removalAction(host, removal))
+      .sort((a, b) => byText(a.kind, b.kind) || byText(a.view.id, b.view.id)),
+    ...work.cpuLoads.map(({ view, why }) => cpuLoad(host, view, why)),
+    ...work.placed.map((placed) => loadAction(host, placed, work.because)),
+  ];
+  const before = actions.map((_, index) => precedents(host, actions, index));
+  const steps = actions.map((action, index) => numbered(host, actions, before, action, index));
+  return { steps, expectedMs: criticalPath(steps) };
+}
+
+function removalAction(host: HostView, { view, kind, why }: Removal): Action {
+  const move = kind === 'to-cpu';
+  const held = host.gpus.filter((_, gpu) => (view.heldMb[gpu] ?? 0) > 0);
+  const freed =
+    sum(view.heldMb) > 0 ? `; frees ${mb(sum(view.heldMb))} on ${listed(held.map((gpu) => gpu.label))}` : '';
+  return {
+    kind: move ? 'move' : 'unload',
+    view,
+    devices: devicesOf(view, move || view.onCpu ? [CPU] : []),
+    peakMb: zeros(host),
+    addsMb: view.committedMb.map((committed) => -committed),
+    freesMb: view.heldMb,
+    loads: false,
+    needsMb: 0,
+    allowCpu: false,
+    to: CPU,
+    expectedMs: move ? MOVE_MS : UNLOAD_MS,
+    why: `${why}${freed}`,
+  };
+}
+
+function cpuLoad(host: HostView, view: TenantView, why: string): Action {
+  return {
+    kind: 'load',
+    view,
+    devices: [CPU],
+    peakMb: zeros(host),
+    addsMb: zeros(host),
+    freesMb: zeros(host),
+    loads: true,
+    needsMb: 0,
+    allowCpu: true,
+    to: CPU,
+    expectedMs: view.tenant.loadMs,
+    why: `${why}; it runs from system memory`,
+  };
+}
+
+function loadAction(host: HostView, { need, landing, partly }: Placed, because: string): Action {
+  const { view } = need;
+  const move = view.tenant.kind === 'embedder';
+  const landsOn = host.gpus.filter((_, gpu) => (landing.peakMb[gpu] ?? 0) > 0 || (landing.afterMb[gpu] ?? 0) > 0);
+  // A driver that places by itself may use any GPU that its server sees, so all of them are the step's.
+  const reach = need.lands === 'driver' ? host.gpus : landsOn;
+  const gpus = devicesOf(
+    view,
+    reach.map((gpu) => gpu.id),
+  ).filter((id) => id !== CPU);
+  const where = listed(landsOn.map((gpu) => gpu.label)) || 'a GPU';
+  const room = partly
+    ? `its ${mb(need.peakMb)} do not fit whole, so what is free on ${where} is used and the rest is in system memory`
+    : `needs ${mb(need.peakMb)} on ${where}`;
+  return {
+    kind: move ? 'move' : 'load',
+    view,
+    devices: move || partly ? [...gpus, CPU] : gpus,
+    peakMb: landing.peakMb,
+    addsMb: landing.afterMb,
+    freesMb: move ? need.ownMb.map((own, gpu) => (own > 0 ? (view.heldMb[gpu] ?? 0) : 0)) : zeros(host),
+    loads: true,
+    needsMb: partly ? 0 : Math.max(0, need.peakMb - (need.lands === 'there' ? sum(need.ownMb) : 0)),
+    allowCpu: partly || view.tenant.allowCpu,
+    to: landsOn[0]?.id ?? CPU,
+    expectedMs: move ? MOVE_MS : view.tenant.loadMs,
+    why: `${because}; ${room}`,
+  };
+}
+
+const zeros = (host: HostView): PerGpu => host.gpus.map(() => 0);
+
+const devicesOf = (view: TenantView, more: string[]): string[] =>
+  [...new Set([...view.tenant.holdings.map((holding) => holding.device), ...more])].sort(byText);
+
+/** The actions that must have ended before this one. */
+function precedents(host: HostView, actions: Action[], index: number): Set<number> {
+  const action = actions[index];
+  const result = new Set<number>();
+  if (action === undefined || !action.loads) return result;
+  const gpus = new Set(host.gpus.map((gpu) => gpu.id));
+  for (const [earlier, other] of actions.slice(0, index).entries()) {
+    const shares = other.devices.some((device) => gpus.has(device) && action.devices.includes(device));
+    // M7: before a model's load ends, an embedder that is on a GPU has left it, whichever GPU that is.
+    const clearsTheWay = other.kind === 'move' && !other.loads && other.view.onGpu && action.kind === 'load';
+    if (shares || clearsTheWay || other.view === action.view) result.add(earlier);
+  }
+  return result;
+}
+
+function numbered(host: HostView, actions: Action[], before: Set<number>[], action: Action, index: number): PlanStep {
+  const base = {
+    id: `s${index + 1}`,
+    tenant: action.view.id,
+    after: [...(before[index] ?? [])].map((earlier) => `s${earlier + 1}`),
+    devices: action.devices,
+    expectedMs: action.expectedMs,
+    peakMb: peaks(host, actions, before, index),
+    why: action.why,
+  };
+  switch (action.kind) {
+    case 'unload':
+      return { ...base, kind: 'unload', freesMb: named(host, action.freesMb) };
+    case 'move':
+      return { ...base, kind: 'move', to: action.to, freesMb: named(host, action.freesMb) };
+    case 'load':
+      return { ...base, kind: 'load', needsMb: action.needsMb, allowCpu: action.allowCpu };
+  }
+}
+
+/** The worst over every order that `after` allows: what has surely ended, and whatever may run beside it. */
+function peaks(host: HostView, actions: Action[], before: Set<number>[], index: number): Record<string, number> {
+  const ended = ancestors(before, index);
+  const level = host.gpus.map((gpu, at) => {
+    const held = [...host.tenants.values()].map((view) => view.committedMb[at] ?? 0);
+    const changes = actions.map((action, other) => {
+      if (ended.has(other)) return action.addsMb[at] ?? 0;
+      if (ancestors(before, other).has(index)) return 0;
+      return Math.max(0, action.peakMb[at] ?? 0, other === index ? 0 : (action.addsMb[at] ?? 0));
+    });
+    return gpu.baseMb + sum(held) + sum(changes);
+  });
+  return Object.fromEntries(
+    host.gpus.flatMap((gpu, at) => (gpu.device.usedMb === null ? [] : [[gpu.id, level[at] ?? 0]])),
+  );
+}
+
+function ancestors(before: Set<number>[], index: number): Set<number> {
+  const all = new Set<number>();
+  const visit = (at: number): void => {
+    for (const earlier of before[at] ?? []) {
+      if (all.has(earlier)) continue;
+      all.add(earlier);
+      visit(earlier);
+    }
+  };
+  visit(index);
+  return all;
+}
+
+const named = (host: HostView, amounts: PerGpu): Record<string, number> =>
+  Object.fromEntries(host.gpus.flatMap((gpu, at) => ((amounts[at] ?? 0) > 0 ? [[gpu.id, amounts[at] ?? 0]] : [])));
+
+/** Steps side by side take as long as the longest chain of them. */
+function criticalPath(steps: PlanStep[]): number {
+  const ends = new Map<string, number>();
+  for (const step of steps) {
+    const start = Math.max(0, ...step.after.map((id) => ends.get(id) ?? 0));
+    ends.set(step.id, start + step.expectedMs);
+  }
+  return Math.max(0, ...ends.values());
+}

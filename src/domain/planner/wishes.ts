@@ -1,0 +1,182 @@
+/** What each wish still needs, tenant by tenant, given what is observed. */
+import { EMBEDDER } from '../../contracts/names.js';
+import type { RefusalCode, Rejected } from '../../contracts/plan.js';
+import type { Target, Wish } from '../../contracts/residency.js';
+import { byText, type HostView, type TenantView } from './hostView.js';
+import type { Need } from './placement.js';
+
+/** A tenant that leaves the GPU, or is unloaded: before anything is loaded. */
+export interface Removal {
+  view: TenantView;
+  kind: 'unload' | 'to-cpu';
+  why: string;
+}
+
+export interface Soft {
+  view: TenantView;
+  wish: Extract<Wish, { place: 'gpu-if-room' }>;
+}
+
+export interface Demands {
+  removals: Removal[];
+  /** To a GPU, without fail. */
+  needs: Need[];
+  /** Models that are to run from system memory. */
+  cpuLoads: { view: TenantView; why: string }[];
+  /** To a GPU while there is room (M5). */
+  soft: Soft[];
+  /** What is left out without a refusal, and why (law 7). */
+  notes: Rejected[];
+}
+
+/** Nothing of the kind can be had: the plan is refused whatever the figures are. */
+export interface Obstacle {
+  code: RefusalCode;
+  message: string;
+  remedy: string;
+}
+
+export function readWishes(host: HostView, target: Target): Demands | Obstacle {
+  const demands: Demands = { removals: [], needs: [], cpuLoads: [], soft: [], notes: [] };
+  for (const [id, wish] of Object.entries(target.wishes).sort(([a], [b]) => byText(a, b))) {
+    const view = host.tenants.get(id);
+    const obstacle = view === undefined ? unobserved(id, wish, target) : readWish(host, view, wish, target, demands);
+    if (obstacle !== null) return obstacle;
+  }
+  return demands;
+}
+
+export const isObstacle = (value: Demands | Obstacle): value is Obstacle => 'code' in value;
+
+function unobserved(id: string, wish: Wish, target: Target): Obstacle | null {
+  if (wish.place === 'absent') return null;
+  if (id === EMBEDDER && target.asked !== EMBEDDER) return null;
+  return {
+    code: 'unknown-tenant',
+    message: `nothing is known of ${id} on this host`,
+    remedy: 'name a model of the configuration; `vramflow model ps` lists them',
+  };
+}
+
+function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, demands: Demands): Obstacle | null {
+  const { tenant } = view;
+  const asked = target.asked === view.id;
+  if (tenant.kind === 'embedder' && tenant.state === 'absent' && wish.place !== 'absent') {
+    if (asked) return partMissing();
+    demands.notes.push({ tenant: view.id, reason: 'its optional part is not installed' });
+    return null;
+  }
+  const noGpu = host.gpus.length === 0;
+  if (noGpu && asked && tenant.kind === 'embedder' && wish.place === 'gpu') return noGpuToMoveTo(view);
+  const place = noGpu && wish.place.startsWith('gpu') ? 'cpu' : wish.place;
+  const why = `${target.because}${noGpu && place !== wish.place ? '; this host has no GPU' : ''}`;
+  if (isThere(view, place)) return null;
+  if (view.unavailable !== null) {
+    if (asked || !canWait(view, wish, place, target)) return driverUnavailable(view);
+    demands.notes.push({ tenant: view.id, reason: view.unavailable });
+    return null;
+  }
+  switch (place) {
+    case 'absent':
+      demands.removals.push({ view, kind: 'unload', why: `${why}: it is not wanted` });
+      break;
+    case 'cpu':
+      toCpu(view, why, demands);
+      break;
+    case 'gpu':
+      toGpu(host, view, why, demands);
+      break;
+    case 'gpu-if-room':
+      demands.soft.push({ view, wish: wish as Soft['wish'] });
+      break;
+  }
+  return null;
+}
+
+/**
+ * True where the rest of the target may go on without this tenant: what is wished only if there is room, and an
+ * embedder that holds no GPU. M7 does not wait: beside a model that is to be loaded no embedder stays on the GPU.
+ */
+function canWait(view: TenantView, wish: Wish, place: Wish['place'], target: Target): boolean {
+  if (wish.place === 'gpu-if-room') {
+    return !view.onGpu || wish.notBeside.every((other) => target.wishes[other]?.place !== 'gpu');
+  }
+  return view.tenant.kind === 'embedder' && place === 'cpu' && !view.onGpu;
+}
+
+/** True when nothing need be done. A soft wish is settled later, with the room that there will be. */
+function isThere(view: TenantView, place: Wish['place']): boolean {
+  const { tenant, onGpu, onCpu } = view;
+  switch (place) {
+    case 'absent':
+      return tenant.state === 'absent' || (tenant.state === 'error' && tenant.holdings.length === 0);
+    case 'cpu':
+      return isOnCpuOnly(view);
+    case 'gpu':
+      return tenant.state === 'resident' && onGpu && (!onCpu || (tenant.allowCpu && tenant.kind === 'model'));
+    case 'gpu-if-room':
+      return false;
+  }
+}
+
+export const isOnCpuOnly = (view: TenantView): boolean => view.tenant.state === 'resident' && view.onCpu && !view.onGpu;
+
+/** True for a model that holds GPU memory as it should: whole, or partly where the configuration allows that. */
+export const isWell = (view: TenantView): boolean => isThere(view, 'gpu');
+
+export function toCpu(view: TenantView, why: string, demands: Pick<Demands, 'removals' | 'cpuLoads'>): void {
+  if (view.tenant.kind === 'embedder') {
+    demands.removals.push({ view, kind: 'to-cpu', why });
+    return;
+  }
+  if (view.onGpu) demands.removals.push({ view, kind: 'unload', why: `${why}: it moves to system memory` });
+  demands.cpuLoads.push({ view, why });
+}
+
+function toGpu(host: HostView, view: TenantView, why: string, demands: Demands): void {
+  const { kind, state, allowCpu } = view.tenant;
+  const startsAnew = kind === 'model' && (view.onCpu || (allowCpu && view.onGpu));
+  if (startsAnew) {
+    const now = view.onCpu ? `it is ${view.onGpu ? 'partly ' : ''}in system memory` : `its state is ${state}`;
+    demands.removals.push({ view, kind: 'unload', why: `${why}: ${now}, so it is loaded anew` });
+  }
+  demands.needs.push(needOf(host, view, startsAnew));
+}
+
+/** @param startsAnew - it is unloaded before, so it keeps nothing */
+export function needOf(host: HostView, view: TenantView, startsAnew: boolean): Need {
+  const { tenant, driver } = view;
+  const chargeMb = Math.max(0, tenant.chargeMb);
+  const peakMb = Math.max(chargeMb, tenant.peakMb);
+  const keeps = !startsAnew && view.onGpu;
+  const ownMb = keeps ? view.committedMb : host.gpus.map(() => 0);
+  const oneByOne = driver.placement === 'chosen' || tenant.kind === 'embedder';
+  return {
+    view,
+    peakMb,
+    chargeMb,
+    ownMb,
+    lands: keeps && tenant.kind === 'model' ? 'there' : oneByOne ? 'one' : 'driver',
+  };
+}
+
+const partMissing = (): Obstacle => ({
+  code: 'part-missing',
+  message: 'the optional CLIP part is not installed',
+  remedy: 'install it as `vramflow doctor` says; the rest works without it',
+});
+
+const noGpuToMoveTo = (view: TenantView): Obstacle => ({
+  code: 'no-gpu',
+  message: `${view.id} stays on the CPU: this host has no GPU`,
+  remedy: 'nothing need be done; it works on the CPU. If there is a GPU, `vramflow doctor` says why it is not seen',
+});
+
+const driverUnavailable = (view: TenantView): Obstacle => ({
+  code: 'driver-unavailable',
+  message: `${view.id} cannot be changed: ${view.unavailable ?? 'its driver is not available'}`,
+  remedy:
+    view.tenant.driver === 'ollama'
+      ? 'start Ollama, or correct `ollama_endpoint`; vramflow tries again by itself'
+      : 'see `vramflow doctor` for the CLIP part',
+});

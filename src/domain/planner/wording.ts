@@ -1,0 +1,16 @@
+/** How figures read in the planner's sentences. */
+
+/** `10,752 MB`. Not by locale: a workflow must say the same everywhere. */
+export const mb = (value: number): string => `${grouped(Math.round(value))} MB`;
+
+/** `1.5 s`. */
+export const seconds = (ms: number): string => `${Math.round(ms / 100) / 10} s`;
+
+/** `a, b and c`. */
+export const listed = (words: string[]): string =>
+  words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} and ${words[words.length - 1]}`;
+
+/** `1 request`, `2 requests`. */
+export const counted = (count: number, word: string): string => `${count} ${word}${count === 1 ? '' : 's'}`;
+
+const grouped = (value: number): string => String(value).replace(/\B(?=(\d{3})+$)/g, ',');
