@@ -39,7 +39,8 @@ export async function* answer(
   signal: AbortSignal,
   dependencies: InferenceDependencies,
 ): AsyncGenerator<Piece> {
-  const limit = typeof numPredict === 'number' && numPredict > 0 ? Math.trunc(numPredict) : DEFAULT_WORDS;
+  const limited = typeof numPredict === 'number' && numPredict > 0;
+  const limit = limited ? Math.trunc(numPredict) : DEFAULT_WORDS;
   const promptTokens = Math.max(1, Math.ceil(prompt.length / 4));
   const ends = AbortSignal.any([signal, runner.dead]);
   const idle = occupy(runner, dependencies.gpuHost);
@@ -50,7 +51,7 @@ export async function* answer(
       await sleep(dependencies.clock, WORD_MS, ends);
       yield piece(WORDS[word % WORDS.length] ?? '', null, promptTokens, word + 1);
     }
-    yield piece('', limit < DEFAULT_WORDS ? 'length' : 'stop', promptTokens, limit);
+    yield piece('', limited ? 'length' : 'stop', promptTokens, limit);
   } finally {
     idle();
   }

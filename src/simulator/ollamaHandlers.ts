@@ -16,9 +16,10 @@ export interface OllamaContext extends RunnerDependencies {
 /** An answer: one JSON object, or a stream of them, one a line. */
 export type Answer = { readonly json: object } | { readonly stream: AsyncIterable<object> };
 
-/** Models are found with or without ':latest', as in the real server. */
+/** As the real server finds them: without ':latest', with its own registry and 'library/' before, in any case. */
 export function findModel(context: OllamaContext, name: string): ModelSpec | undefined {
-  const wanted = name.includes(':') ? name : `${name}:latest`;
+  const short = name.toLowerCase().replace(/^(registry\.ollama\.ai\/)?library\//, '');
+  const wanted = short.includes(':') ? short : `${short}:latest`;
   return context.models.find((model) => model.name === wanted);
 }
 

@@ -240,6 +240,15 @@ export function describeOllamaContract(name: string, start: () => Promise<Ollama
       await eventually(async () => expect(await resident()).toEqual([]));
     });
 
+    test('lets a load under way end before it unloads', async () => {
+      const { first } = server.models;
+      const loading = load(first);
+      await eventually(async () => expect(await resident()).toEqual([first]));
+      await ollama.unload(first, { signal: soon() });
+      await loading; // It ends well, though its model leaves at once.
+      await eventually(async () => expect(await resident()).toEqual([]));
+    });
+
     test('forgets an unload that still waits when a request with a keep-alive comes', async () => {
       const { first } = server.models;
       const caller = new AbortController();
