@@ -16,7 +16,7 @@ import { EmbedderError } from './failure.js';
 import { startError, waitUntilReady } from './readiness.js';
 import { askToEnd, embedOver, readHealth } from './wire.js';
 
-export { EmbedderError } from './failure.js';
+export { EmbedderError, type EmbedderErrorKind } from './failure.js';
 
 /** M10: a device is one of these two, always. */
 export type EmbedDevice = 'cpu' | 'cuda';
