@@ -20,7 +20,7 @@ const REMEDY: Record<EmbedderErrorKind, string> = {
   'bad-input': 'Give texts as strings and images as PNG or JPEG files.',
   timeout: 'Look at the load of the machine, then try again; a longer time can be configured.',
   gone: 'Start the embedder again: vramflow clip move cpu',
-  protocol: 'Check that clip_command and the installed part are of the same version as vramflow.',
+  protocol: 'Check that clip.command and the installed part are of the same version as vramflow.',
 };
 
 export class EmbedderError extends Error {

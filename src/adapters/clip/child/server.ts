@@ -77,12 +77,13 @@ export function createEmbedderServer(options: {
     field: 'texts' | 'images',
     run: (ready: Clip, inputs: string[], signal: AbortSignal) => Promise<number[][]>,
   ): Promise<void> {
-    const inputs = stringsIn(await readJson(request), field);
+    // Decided on arrival: a request that came before the end was asked for is still answered.
     const ready = clip;
     if (ready === null || draining) {
       const message = draining ? 'The embedder is ending.' : `The embedder is not ready: ${health.state}.`;
       return send(response, 503, { error: { code: 'internal', message } });
     }
+    const inputs = stringsIn(await readJson(request), field);
     const gone = new AbortController();
     response.once('close', () => gone.abort());
     const result = lane.then(() => run(ready, inputs, gone.signal));

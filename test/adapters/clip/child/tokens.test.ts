@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
 import { toRectangle } from '../../../../src/adapters/clip/child/tokens.js';
@@ -20,7 +20,7 @@ describe('the rectangle of tokens', () => {
         expect(rows).toBe(lists.length);
         expect(length).toBe(Math.min(maxLength, Math.max(...lists.map((tokens) => tokens.length))));
         lists.forEach((tokens, row) => {
-          const line = [...ids.slice(row * length, (row + 1) * length)].map(Number);
+          const line = Array.from(ids.subarray(row * length, (row + 1) * length), Number);
           const seen = Number(mask.slice(row * length, (row + 1) * length).reduce((sum, bit) => sum + bit, 0n));
           expect(seen).toBe(Math.min(tokens.length, maxLength));
           expect(line.slice(0, seen - 1)).toEqual(tokens.slice(0, seen - 1));
