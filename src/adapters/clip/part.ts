@@ -110,14 +110,14 @@ function flawOf(folder: string, wanted: string): string | null {
   return version === wanted ? null : `${folder} has version ${version}, vramflow needs ${wanted}`;
 }
 
-/** Answers why the command failed, in its own last words, or null. */
+/** Answers why the command failed, in the last words of its own that name an error, or null. */
 async function runLines(
   command: string[],
   options: { cwd: string; env: Record<string, string>; onLine: (line: string) => void; signal: AbortSignal },
 ): Promise<string | null> {
   const [file = '', ...args] = command;
   const { cwd, env, signal, onLine } = options;
-  let last = '';
+  let words = '';
   try {
     const child = execa(file, args, {
       cwd,
@@ -129,14 +129,14 @@ async function runLines(
     });
     for await (const line of child.iterable({ from: 'all' })) {
       if (line.trim() === '') continue;
-      last = line;
+      if (words === '' || /\berr(or)?\b/i.test(line)) words = line;
       onLine(line);
     }
     await child;
     return null;
   } catch (error) {
     signal.throwIfAborted();
-    if (error instanceof ExecaError) return last === '' ? error.shortMessage : `${error.shortMessage} (${last})`;
+    if (error instanceof ExecaError) return words === '' ? error.shortMessage : `${error.shortMessage} (${words})`;
     throw error;
   }
 }
