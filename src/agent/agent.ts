@@ -112,6 +112,11 @@ export class Agent {
     else this.working.set(tenant, what);
   }
 
+  /** An operation changes this tenant: what is seen of it is that operation's doing. */
+  isWorkedAt(tenant: string): boolean {
+    return this.working.has(tenant) || this.closedBy.has(tenant);
+  }
+
   setMode(mode: string): void {
     if (mode !== this.mode) this.remembered.set({ ...this.remembered.get(), mode });
   }

@@ -74,6 +74,24 @@ export class EmbedderSwitch {
     }
   }
 
+  /** Starts one on the CPU when the process in charge has ended. @returns whether it did */
+  async revive(signal: AbortSignal): Promise<boolean> {
+    const { current, launcher } = this;
+    if (current === null || launcher === null || (await current.alive())) return false;
+    if (this.current !== current) return false;
+    this.state = 'starting';
+    try {
+      await launcher.end(current, { signal, graceMs: 0 });
+      this.current = await launcher.start('cpu', { gpu: null, signal });
+      this.gpu = null;
+      this.state = 'ready';
+      return true;
+    } catch (error) {
+      this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
+      return false;
+    }
+  }
+
   /** True when the process in charge answers. */
   async alive(): Promise<boolean> {
     return this.current !== null && (await this.current.alive());

@@ -1,0 +1,46 @@
+import { Context } from '@temporalio/activity';
+import type { Agent } from '../agent/agent.js';
+import type { StepCall } from '../contracts/activities.js';
+import type { StepOutcome } from '../contracts/operation.js';
+import { type FailureContext, toFailure } from './failures.js';
+
+/** Well below the heartbeat timeout of 3 s, so that one late beat ends nothing. */
+const HEARTBEAT_MS = 800;
+
+/** Runs work with heartbeats; `signal` is aborted when the activity is cancelled or its worker shuts down. */
+export async function beating<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const context = Context.current();
+  context.heartbeat();
+  const timer = setInterval(() => context.heartbeat(), HEARTBEAT_MS);
+  try {
+    return await work(context.cancellationSignal);
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/**
+ * One attempt of one step (M19): fenced, joined when repeated, ended at its time.
+ * @param effect gets a signal that is aborted at the timeout, at cancellation and by a newer turn
+ */
+export function attempt(
+  agent: Agent,
+  call: StepCall,
+  context: FailureContext,
+  effect: (signal: AbortSignal) => Promise<Omit<StepOutcome, 'step' | 'kind' | 'tenant' | 'ms' | 'attempts'>>,
+): Promise<StepOutcome> {
+  const { step, round } = call;
+  return beating(async (cancelled) => {
+    try {
+      return await agent.fence.run(call, `${round}.${step.id}`, step.devices, cancelled, async (fenced) => {
+        const startedAt = agent.now();
+        const signal = AbortSignal.any([fenced, AbortSignal.timeout(context.timeoutMs)]);
+        const result = await effect(signal);
+        const ms = Math.round(agent.now() - startedAt);
+        return { step: step.id, kind: step.kind, tenant: step.tenant, ms, attempts: 1, ...result };
+      });
+    } catch (error) {
+      throw toFailure(error, context);
+    }
+  });
+}

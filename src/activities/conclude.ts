@@ -1,0 +1,67 @@
+import type { Agent } from '../agent/agent.js';
+import type { NewEntry } from '../agent/journal.js';
+import type { AgentActivities, Conclusion } from '../contracts/activities.js';
+import { FAILURE } from '../contracts/failures.js';
+
+/** The end of an operation at the agent: journal, mode, error states, gates, fence. */
+export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'conclude'> {
+  return {
+    conclude: async (call: Conclusion) => {
+      const written = agent.journal
+        .read({ types: ['operation'] })
+        .some((entry) => entry.details['runId'] === call.operation.runId);
+      if (!written) {
+        for (const entry of entriesOf(call, agent.mode)) agent.journal.append(entry);
+      }
+      if (call.mode !== null) agent.setMode(call.mode);
+      const failed = failedTenant(call);
+      if (failed !== null) agent.setError(failed, call.outcome.failure?.message ?? call.outcome.summary);
+      agent.openGates({ of: call.operation.runId });
+      agent.fence.leave(call.operation);
+    },
+  };
+}
+
+function entriesOf(call: Conclusion, formerMode: string): NewEntry[] {
+  const { goal, outcome, operation, plan, requestedBy } = call;
+  const { workflowId } = operation;
+  const entries: NewEntry[] = [];
+  if (call.mode !== null && call.mode !== formerMode) {
+    entries.push({
+      type: 'mode_changed',
+      subject: call.mode,
+      message: `mode ${formerMode} → ${call.mode}`,
+      workflowId,
+      details: { from: formerMode, to: call.mode },
+    });
+  }
+  if (goal.kind === 'idle-unload' && outcome.steps.some((step) => step.acted)) {
+    entries.push({ type: 'idle_unload', subject: goal.tenant, message: outcome.summary, workflowId });
+  }
+  const failed = failedTenant(call);
+  if (failed !== null) {
+    const type = outcome.failure?.type;
+    const isUnload = type === FAILURE.unloadFailed || type === FAILURE.unloadTimeout || type === FAILURE.notReclaimed;
+    entries.push({
+      type: isUnload ? 'unload_failed' : 'load_failed',
+      subject: failed,
+      message: outcome.summary,
+      workflowId,
+      details: { failure: outcome.failure, compensation: outcome.compensation },
+    });
+  }
+  entries.push({
+    type: 'operation',
+    subject: goal.kind,
+    message: outcome.summary,
+    workflowId,
+    details: { runId: operation.runId, goal, requestedBy, outcome, plan },
+  });
+  return entries;
+}
+
+/** The model whose step failed for good (M19); null when it was something else. */
+function failedTenant({ outcome, plan }: Conclusion): string | null {
+  if (outcome.status !== 'failed' || outcome.failedTenant === null || plan?.kind !== 'plan') return null;
+  return outcome.failedTenant.startsWith('model/') ? outcome.failedTenant : null;
+}

@@ -1,0 +1,98 @@
+import type { Agent } from '../agent/agent.js';
+import type { AgentActivities, StepCall } from '../contracts/activities.js';
+import { FAILURE } from '../contracts/failures.js';
+import { CPU, EMBEDDER } from '../contracts/names.js';
+import type { Proof, StepOutcome } from '../contracts/operation.js';
+import { attemptMs } from '../domain/timeouts.js';
+import { attempt } from './attempt.js';
+import { failure } from './failures.js';
+import { reclaimed } from './models.js';
+import { freeMbOf, usedMbOf } from './vram.js';
+
+export function createEmbedderActivities(agent: Agent): Pick<AgentActivities, 'moveEmbedder'> {
+  return {
+    moveEmbedder: (call) => {
+      const timeoutMs = attemptMs(call.step, agent.policy);
+      const context = { otherwise: FAILURE.moveFailed, timeout: FAILURE.moveTimeout, timeoutMs };
+      return attempt(agent, call, context, (signal) => move(agent, call, signal));
+    },
+  };
+}
+
+/** Moves the embedder (M5, M7, M8): the other process proves itself before callers switch and the old one ends. */
+async function move(
+  agent: Agent,
+  { step, operation }: StepCall,
+  signal: AbortSignal,
+): Promise<Pick<StepOutcome, 'proof' | 'acted'>> {
+  if (step.kind !== 'move') throw failure(FAILURE.moveFailed, `a ${step.kind} step came to moveEmbedder`);
+  const old = agent.embedder.process();
+  const before = agent.sampler.latest();
+  const beforeMb = usedMbOf(before);
+  const isThere = old !== null && (old.gpu ?? CPU) === step.to && (await agent.embedder.alive());
+  if (isThere && !agent.reclaims.has(EMBEDDER)) {
+    return { acted: false, proof: { beforeMb, afterMb: beforeMb, reclaimMs: null, by: 'it is there and answers' } };
+  }
+  const toGpu = step.to !== CPU;
+  if (toGpu && !isThere && agent.options.readerKind === 'nvidia-smi') {
+    const free = freeMbOf(before, [step.to]);
+    const needed = agent.policy.embedder.declaredMb;
+    if (free === null || free < needed) {
+      throw failure(
+        FAILURE.premiseGone,
+        `${needed} MB were to be free on ${step.to}, ${free ?? 'an unknown number of'} MB are`,
+      );
+    }
+  }
+  const sparse = agent.sampler.dense();
+  const startedAt = agent.now();
+  try {
+    if (!isThere) {
+      // What the old process holds is watched, so that the move ends when its memory is really back (law 2).
+      const held = agent.observation().tenants.find((tenant) => tenant.id === EMBEDDER)?.holdings ?? [];
+      const measured = agent.options.readerKind !== 'declared';
+      if (old?.gpu) agent.reclaims.begin(EMBEDDER, held, [old.pid], before, measured);
+      try {
+        await agent.embedder.move(toGpu ? 'cuda' : 'cpu', toGpu ? step.to : null, signal);
+      } catch (error) {
+        agent.reclaims.cancel(EMBEDDER);
+        throw error;
+      }
+      agent.reclaims.gone(EMBEDDER);
+    }
+    const movedAt = agent.now();
+    await reclaimed(agent, EMBEDDER, signal);
+    const after =
+      agent.options.readerKind === 'nvidia-smi'
+        ? usedMbOf(await agent.sampler.sampleAfter(agent.now(), { signal, boundMs: 5_000 }))
+        : {};
+    const ms = Math.round(agent.now() - startedAt);
+    if (toGpu) learnFootprint(agent, step.to, beforeMb[step.to] ?? null, after[step.to] ?? null, ms);
+    const proof: Proof = {
+      beforeMb,
+      afterMb: after,
+      reclaimMs: old?.gpu ? Math.round(agent.now() - movedAt) : null,
+      by: `embeddings are valid and agree with the old device${old?.gpu ? `; ${agent.reclaims.proof(EMBEDDER) ?? ''}` : ''}`,
+    };
+    agent.setError(EMBEDDER, null);
+    agent.journal.append({
+      type: 'device_changed',
+      subject: EMBEDDER,
+      message: `CLIP is on ${toGpu ? 'the GPU' : 'the CPU'} after ${(ms / 1000).toFixed(1)} s`,
+      workflowId: operation.workflowId,
+      details: { from: old ? (old.gpu ?? CPU) : null, to: step.to, ...proof, ms },
+    });
+    return { acted: true, proof };
+  } finally {
+    sparse();
+  }
+}
+
+/** By the driver's list where the process is on it, else by the difference. */
+function learnFootprint(agent: Agent, gpu: string, beforeMb: number | null, afterMb: number | null, ms: number): void {
+  const pid = agent.embedder.process()?.pid;
+  const listed = agent.sampler.latest().processes?.find((one) => one.pid === pid && one.uuid === gpu)?.usedMb ?? null;
+  const difference = beforeMb !== null && afterMb !== null ? afterMb - beforeMb : null;
+  const chargeMb = listed ?? (difference !== null && difference > 0 ? difference : null);
+  if (chargeMb !== null) agent.learned.record(EMBEDDER, { chargeMb, peakMb: chargeMb, loadMs: ms });
+}

@@ -1,0 +1,32 @@
+import type { Agent } from '../agent/agent.js';
+import { StaleEpoch } from '../agent/fence.js';
+import { policyOf } from '../agent/observe.js';
+import type { AgentActivities } from '../contracts/activities.js';
+import { FAILURE } from '../contracts/failures.js';
+import { toFailure } from './failures.js';
+
+const NEVER = { otherwise: FAILURE.unloadFailed, timeout: FAILURE.unloadTimeout, timeoutMs: 0 };
+
+/** M12 and law 10: in use is not idle; the age counts from the later of the last use and the agent's start. */
+export function createIdleActivities(agent: Agent): Pick<AgentActivities, 'idleRemaining' | 'closeIfIdle'> {
+  async function remaining(tenant: string): Promise<number | null> {
+    await agent.watch.look();
+    const seconds = policyOf(agent.policy, tenant)?.idleTimeoutSeconds ?? null;
+    const isThere = agent.watch.resident().some((one) => one.id === tenant);
+    if (seconds === null || !isThere) return null;
+    if (agent.gates.uses(tenant) > 0) return seconds * 1000;
+    return Math.max(0, seconds * 1000 - agent.uses.idleFor(tenant));
+  }
+  return {
+    idleRemaining: remaining,
+    closeIfIdle: async (call) => {
+      const stale = Object.entries(call.epochs).some(([device, epoch]) => epoch < (agent.fence.highest()[device] ?? 0));
+      if (stale) throw toFailure(new StaleEpoch(agent.fence.highest()), NEVER);
+      const remainingMs = await remaining(call.tenant);
+      // From the look above to the closed gate nothing is awaited: no request can slip in between.
+      if (remainingMs !== 0) return { closed: false, remainingMs };
+      agent.closeGate(call.tenant, call.operation.runId);
+      return { closed: true, remainingMs };
+    },
+  };
+}

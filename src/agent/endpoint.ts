@@ -1,0 +1,189 @@
+/** The agent's HTTP endpoint on loopback: what the command line asks (status, plans, journal) and what programs use. */
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { normalName } from '../adapters/ollama/ollama.js';
+import type { OperationGoal } from '../contracts/operation.js';
+import { checkGoal } from '../domain/checkGoal.js';
+import { noIntents } from '../domain/intents.js';
+import { planResidency } from '../domain/planResidency.js';
+import { resolveTarget } from '../domain/resolveTarget.js';
+import type { Agent } from './agent.js';
+import type { OnDemand } from './onDemand.js';
+import { problemOf, RequestProblem } from './problem.js';
+import { statusOf } from './status.js';
+import { isToken } from './token.js';
+
+export interface EndpointOptions {
+  agent: Agent;
+  onDemand: OnDemand;
+  token: string;
+  version: string;
+  startedAt: number;
+}
+
+const goalQuery = z.union([
+  z.strictObject({ mode: z.string() }),
+  z.strictObject({ model: z.string() }),
+  z.strictObject({ clip: z.enum(['cpu', 'cuda']) }),
+]);
+const journalQuery = z.object({
+  after: z.coerce.number().int().min(0).default(0),
+  limit: z.coerce.number().int().min(1).max(5_000).default(200),
+});
+const generateBody = z.strictObject({ model: z.string(), prompt: z.string(), images: z.array(z.base64()).optional() });
+const embedBody = z.union([
+  z.strictObject({ texts: z.array(z.string()).min(1).max(256) }),
+  z.strictObject({ images: z.array(z.base64()).min(1).max(64) }),
+]);
+
+/** The largest body: some photos in base64. */
+const BODY_LIMIT = 64 * 1024 * 1024;
+const EVENTS_BEAT_MS = 15_000;
+
+export function createEndpoint({ agent, onDemand, token, version, startedAt }: EndpointOptions): FastifyInstance {
+  const server = fastify({ bodyLimit: BODY_LIMIT, forceCloseConnections: true });
+
+  server.addHook('onRequest', async (request) => {
+    refuseForeignPages(request);
+    if (request.url === '/healthz') return;
+    const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? '';
+    if (!isToken(given, token)) {
+      throw new RequestProblem(
+        401,
+        'unauthorized',
+        'the token is missing or wrong',
+        'use the token of the agent’s token file',
+      );
+    }
+  });
+  server.setErrorHandler((error, _request, reply) => {
+    const problem = problemOf(error);
+    return reply.status(problem.status).send({ error: problem.body });
+  });
+  server.setNotFoundHandler(() => {
+    throw new RequestProblem(404, 'not-found', 'there is no such route', 'see docs/architecture.md for the endpoint');
+  });
+
+  server.get('/healthz', () => ({ ok: true, host: agent.policy.host }));
+  server.get('/v1/status', () => statusOf(agent, version, startedAt));
+  server.get('/v1/view', async () => {
+    await agent.watch.look();
+    return agent.view();
+  });
+  server.get('/v1/plan', async (request) => {
+    const goal = goalOf(goalQuery.parse(request.query));
+    const unknown = checkGoal(goal, agent.policy);
+    if (unknown) throw new RequestProblem(404, unknown.type, unknown.message, unknown.remedy);
+    await agent.watch.look();
+    const observation = agent.observation();
+    const target = resolveTarget(goal, noIntents(agent.mode), agent.policy, observation);
+    return { plan: planResidency(observation, target, agent.policy), observation };
+  });
+  server.get('/v1/models', async () => ({
+    installed: await agent.ollama.installed(AbortSignal.timeout(5_000)),
+    configured: agent.policy.models,
+    observation: agent.observation(),
+  }));
+  server.get('/v1/journal', (request) => agent.journal.read(journalQuery.parse(request.query)));
+  addEvents(server, agent);
+  addGenerate(server, agent, onDemand);
+  server.post('/v1/embed', async (request, reply) => {
+    const body = embedBody.parse(request.body);
+    const signal = AbortSignal.any([closed(reply), AbortSignal.timeout(60_000)]);
+    const embeddings =
+      'texts' in body
+        ? await agent.embedder.embedText(body.texts, signal)
+        : await agent.embedder.embedImages(body.images, signal);
+    return { embeddings, dimension: embeddings[0]?.length ?? 0, device: agent.embedder.process()?.device ?? 'cpu' };
+  });
+  return server;
+}
+
+/** Server-sent events of the journal, from `after` (or Last-Event-ID) on: nothing is lost, nothing comes twice. */
+function addEvents(server: FastifyInstance, agent: Agent): void {
+  server.get('/v1/events', (request, reply) => {
+    const last = request.headers['last-event-id'];
+    const { after } = journalQuery.parse({ after: last ?? 0, ...(request.query as object) });
+    reply.hijack();
+    const { raw } = reply;
+    raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+    let sent = after;
+    const catchUp = () => {
+      for (const entry of agent.journal.read({ after: Math.max(sent, 0), limit: Number.POSITIVE_INFINITY })) {
+        if (entry.sequence <= sent) continue;
+        sent = entry.sequence;
+        raw.write(`id: ${entry.sequence}\nevent: ${entry.type}\ndata: ${JSON.stringify(entry)}\n\n`);
+      }
+    };
+    catchUp();
+    const stop = agent.journal.onEntry(catchUp);
+    const beat = setInterval(() => raw.write(': still here\n\n'), EVENTS_BEAT_MS);
+    raw.on('close', () => {
+      stop();
+      clearInterval(beat);
+    });
+  });
+}
+
+/** An on-demand request (M13): JSON lines of progress, then of text, then one with `done`. */
+function addGenerate(server: FastifyInstance, agent: Agent, onDemand: OnDemand): void {
+  server.post('/v1/generate', async (request, reply) => {
+    const body = generateBody.parse(request.body);
+    const model = normalName(body.model);
+    const known = agent.policy.models.map((one) => one.name);
+    if (!known.includes(model)) {
+      throw new RequestProblem(
+        404,
+        'UnknownTenant',
+        `the configuration has no model "${body.model}"`,
+        `the models are: ${known.join(', ')}`,
+      );
+    }
+    const gone = closed(reply);
+    reply.hijack();
+    const { raw } = reply;
+    const line = (value: unknown) => raw.write(`${JSON.stringify(value)}\n`);
+    raw.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
+    try {
+      const use = await onDemand.acquire(model, gone, (progress) => line({ progress }));
+      try {
+        const signal = AbortSignal.any([gone, use.signal]);
+        const options = { signal, ...(body.images ? { images: body.images } : {}) };
+        for await (const chunk of agent.ollama.generate(model, body.prompt, options)) line(chunk);
+      } finally {
+        use.end();
+        agent.uses.touch(`model/${model}`);
+      }
+    } catch (error) {
+      line({ error: problemOf(error).body });
+    }
+    raw.end();
+  });
+}
+
+function goalOf(query: z.infer<typeof goalQuery>): OperationGoal {
+  if ('mode' in query) return { kind: 'mode', mode: query.mode };
+  if ('clip' in query) return { kind: 'embedder', device: query.clip };
+  return { kind: 'model', tenant: `model/${normalName(query.model)}`, verb: 'load', demand: false };
+}
+
+/** DNS rebinding and cross-site requests: only loopback names, and no page of another origin. */
+function refuseForeignPages(request: FastifyRequest): void {
+  const name = (request.headers.host ?? '').replace(/:\d+$/, '');
+  const isLoopback = ['localhost', '127.0.0.1', '[::1]'].includes(name);
+  const origin = request.headers.origin;
+  if (isLoopback && (origin === undefined || origin === `http://${request.headers.host ?? ''}`)) return;
+  throw new RequestProblem(
+    403,
+    'foreign-origin',
+    'this endpoint answers on loopback only',
+    'call it as http://127.0.0.1',
+  );
+}
+
+/** Aborted when the client leaves; once the answer is complete nobody listens any more. */
+function closed(reply: FastifyReply): AbortSignal {
+  const abort = new AbortController();
+  reply.raw.once('close', () => abort.abort(new Error('the client left')));
+  return abort.signal;
+}

@@ -1,0 +1,106 @@
+/** Calls the agent's endpoint. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readToken, TokenError } from '../agent/token.js';
+import { foldersOf } from '../config/folders.js';
+import type { Config } from '../config/schema.js';
+import type { CliContext } from './context.js';
+import { EXIT } from './exitCodes.js';
+import { homeOf } from './globalOptions.js';
+import { UserError } from './userError.js';
+
+const TIMEOUT_MS = 70_000;
+
+export interface AgentClient {
+  get<T>(path: string): Promise<T>;
+  post<T>(path: string, body: unknown): Promise<T>;
+  /** The lines of a streamed answer. */
+  lines(path: string, options: { body?: unknown; signal?: AbortSignal }): AsyncIterable<string>;
+}
+
+/** @throws UserError when there is no usable token file */
+export function agentClient(config: Config, context: CliContext): AgentClient {
+  const folders = foldersOf(config.data_dir, { env: context.env, homeDir: homeOf(context) });
+  const base = urlOf(config, folders.data);
+  const path = config.agent.token_file ?? join(folders.data, 'token');
+  const call = async (route: string, init: RequestInit): Promise<Response> => {
+    const response = await reach(`${base}${route}`, {
+      ...init,
+      headers: { ...(init.headers as Record<string, string>), authorization: `Bearer ${tokenIn(path)}` },
+    });
+    if (!response.ok) throw await refusal(response, path);
+    return response;
+  };
+  const post = (body: unknown): RequestInit => ({
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  return {
+    get: async <T>(route: string) =>
+      (await (await call(route, { signal: AbortSignal.timeout(TIMEOUT_MS) })).json()) as T,
+    post: async <T>(route: string, body: unknown) =>
+      (await (await call(route, { ...post(body), signal: AbortSignal.timeout(TIMEOUT_MS) })).json()) as T,
+    async *lines(route, { body, signal }) {
+      const init = { ...(body === undefined ? {} : post(body)), ...(signal ? { signal } : {}) };
+      const response = await call(route, init);
+      if (response.body) yield* linesOf(response.body);
+    },
+  };
+}
+
+/** Where the agent says that it listens; else where the configuration puts it. */
+function urlOf(config: Config, dataFolder: string): string {
+  try {
+    const file = join(dataFolder, 'agents', config.host, 'endpoint.json');
+    return (JSON.parse(readFileSync(file, 'utf8')) as { url: string }).url;
+  } catch {
+    // It has not started yet, or not from this data folder.
+    return `http://${config.agent.listen}`;
+  }
+}
+
+function tokenIn(path: string): string {
+  try {
+    return readToken(path);
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error;
+    throw new UserError(error.message, { exitCode: EXIT.unavailable, cause: error });
+  }
+}
+
+async function reach(url: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, init);
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    throw new UserError(`No agent answers at ${new URL(url).origin}.`, {
+      exitCode: EXIT.unavailable,
+      remedy: 'Start it with `vramflow up`; `vramflow doctor` shows what is missing.',
+      cause: error,
+    });
+  }
+}
+
+async function refusal(response: Response, tokenPath: string): Promise<UserError> {
+  const { error } = (await response.json()) as { error: { code: string; message: string; remedy: string | null } };
+  if (response.status === 401) {
+    return new UserError(`The agent does not take the token of ${tokenPath}.`, {
+      exitCode: EXIT.unavailable,
+      remedy: 'Use the token file of the data folder that the agent runs with (data_dir, agent.token_file).',
+    });
+  }
+  const exitCode = response.status < 500 && response.status !== 409 ? EXIT.usage : EXIT.failed;
+  return new UserError(error.message, { exitCode, ...(error.remedy ? { remedy: error.remedy } : {}) });
+}
+
+async function* linesOf(body: ReadableStream<Uint8Array>): AsyncIterable<string> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const chunk of body) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
+    rest = lines.pop() ?? '';
+    yield* lines;
+  }
+  if (rest !== '') yield rest;
+}

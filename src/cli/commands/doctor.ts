@@ -1,0 +1,108 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { Command } from 'commander';
+import { findClipPart } from '../../adapters/clip/part.js';
+import { createOllama } from '../../adapters/ollama/ollama.js';
+import { foldersOf } from '../../config/folders.js';
+import type { Config } from '../../config/schema.js';
+import type { Status } from '../../contracts/status.js';
+import { agentClient } from '../agentClient.js';
+import type { CliContext } from '../context.js';
+import { exitWith } from '../exit.js';
+import { EXIT } from '../exitCodes.js';
+import { configOf, homeOf, outputOf } from '../globalOptions.js';
+import { temporalAddress, temporalClient } from '../temporal.js';
+
+interface Finding {
+  part: string;
+  /** `missing`: an optional part that is not there. */
+  state: 'ok' | 'missing' | 'broken';
+  message: string;
+}
+
+const TIMEOUT_MS = 5_000;
+
+/** `vramflow doctor`: each part that vramflow needs, whether it answers, and what to do if not. */
+export function doctorCommand(context: CliContext): Command {
+  return new Command('doctor')
+    .description('check every part that vramflow needs')
+    .action(async (_options, command: Command) => {
+      const { config } = configOf(command, context);
+      const checks = [
+        checkTemporal(config),
+        checkAgent(config, context),
+        checkOllama(config),
+        checkGpu(config),
+        checkClip(config, context),
+      ];
+      const findings = await Promise.all(checks);
+      outputOf(command, context).data(findings, (_value, style) => {
+        const paint = { ok: style.green, missing: style.yellow, broken: style.red };
+        return findings
+          .map(({ part, state, message }) => `${paint[state](state.padEnd(8))}${part.padEnd(10)}${message}`)
+          .join('\n');
+      });
+      exitWith(findings.some(({ state }) => state === 'broken') ? EXIT.unavailable : EXIT.ok);
+    });
+}
+
+async function checkTemporal(config: Config): Promise<Finding> {
+  return finding('Temporal', async () => {
+    const client = await temporalClient(config);
+    await client.connection.close();
+    return `answers at ${temporalAddress(config)}`;
+  });
+}
+
+async function checkAgent(config: Config, context: CliContext): Promise<Finding> {
+  return finding('agent', async () => {
+    const status = await agentClient(config, context).get<Status>('/v1/status');
+    const simulated = status.simulated ? ', SIMULATED' : '';
+    const degraded = status.degraded_reason === null ? '' : `; degraded: ${status.degraded_reason}`;
+    return `answers for host ${status.host}${simulated}${degraded}`;
+  });
+}
+
+async function checkOllama(config: Config): Promise<Finding> {
+  return finding('Ollama', async () => {
+    const ollama = createOllama(config.ollama_endpoint);
+    const version = await ollama.version(AbortSignal.timeout(TIMEOUT_MS));
+    const installed = (await ollama.installed(AbortSignal.timeout(TIMEOUT_MS))).map((model) => model.name);
+    const missing = Object.keys(config.models).filter((name) => !installed.includes(name));
+    const pull =
+      missing.length > 0 ? `; not installed: ${missing.map((name) => `ollama pull ${name}`).join(', ')}` : '';
+    return `${version} at ${config.ollama_endpoint}${pull}`;
+  });
+}
+
+async function checkGpu(config: Config): Promise<Finding> {
+  if (config.gpu.reader === 'none') return { part: 'GPU', state: 'missing', message: 'no reader, as configured' };
+  const [program = 'nvidia-smi', ...args] = config.gpu.nvidia_smi;
+  try {
+    const { stdout } = await promisify(execFile)(program, [...args, '-L'], { timeout: TIMEOUT_MS });
+    return { part: 'GPU', state: 'ok', message: stdout.trim().split('\n').join('; ') };
+  } catch (error) {
+    const message = error instanceof Error ? (error.message.split('\n')[0] ?? error.message) : String(error);
+    return { part: 'GPU', state: 'missing', message: `CPU only: ${message}` };
+  }
+}
+
+function checkClip(config: Config, context: CliContext): Promise<Finding> {
+  const { data } = foldersOf(config.data_dir, { env: context.env, homeDir: homeOf(context) });
+  const part = findClipPart({ dataDir: data, repoRoot: fileURLToPath(new URL('../../../', import.meta.url)) });
+  return Promise.resolve(
+    'missing' in part
+      ? { part: 'CLIP', state: 'missing', message: `${part.missing.reason} ${part.missing.remedy}` }
+      : { part: 'CLIP', state: 'ok', message: part.folder },
+  );
+}
+
+async function finding(part: string, check: () => Promise<string>): Promise<Finding> {
+  try {
+    return { part, state: 'ok', message: await check() };
+  } catch (error) {
+    const remedy = error instanceof Error && 'remedy' in error ? ` ${String(error.remedy)}` : '';
+    return { part, state: 'broken', message: `${error instanceof Error ? error.message : String(error)}${remedy}` };
+  }
+}

@@ -1,0 +1,35 @@
+import { Command } from 'commander';
+import type { JournalEntry } from '../../contracts/journal.js';
+import type { OperationOutcome } from '../../contracts/operation.js';
+import { agentClient } from '../agentClient.js';
+import type { CliContext } from '../context.js';
+import { configOf, outputOf } from '../globalOptions.js';
+import { table } from '../output.js';
+
+/** `vramflow history`: the operations, newest last, from the journal; it outlives Temporal's retention. */
+export function historyCommand(context: CliContext): Command {
+  return new Command('history')
+    .description('the operations of this host, with who asked and what came out')
+    .action(async (_options, command: Command) => {
+      const { config } = configOf(command, context);
+      const entries = await agentClient(config, context).get<JournalEntry[]>('/v1/journal?limit=2000');
+      const operations = entries.filter((entry) => entry.type === 'operation').slice(-50);
+      outputOf(command, context).data(operations, (_value, style) => {
+        const rows = operations.map((entry) => {
+          const outcome = entry.details['outcome'] as OperationOutcome;
+          return [
+            entry.time,
+            outcome.status,
+            `${(outcome.totalMs / 1000).toFixed(1)} s`,
+            String(entry.details['requestedBy']),
+            entry.message,
+          ];
+        });
+        return table(
+          ['time', 'outcome', 'took', 'asked by', 'what'].map((title) => ({ title })),
+          rows,
+          style,
+        );
+      });
+    });
+}

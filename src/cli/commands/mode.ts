@@ -1,0 +1,40 @@
+import { Command } from 'commander';
+import { workflowId } from '../../contracts/names.js';
+import type { Status } from '../../contracts/status.js';
+import { agentClient } from '../agentClient.js';
+import type { CliContext } from '../context.js';
+import { exitWith } from '../exit.js';
+import { configOf, outputOf } from '../globalOptions.js';
+import { suggest } from '../nearest.js';
+import { operate } from '../operate.js';
+import { UserError } from '../userError.js';
+
+/** `vramflow mode`: shows the mode; `vramflow mode [set] <mode>`: moves the host to it. */
+export function modeCommand(context: CliContext): Command {
+  return new Command('mode')
+    .description('show the mode, or switch to one: vramflow mode [set] <mode>')
+    .argument('[words...]', 'a mode, or: set <mode>')
+    .option('--no-wait', 'start the switch and return; print its workflow id')
+    .action(async (words: string[], options: { wait: boolean }, command: Command) => {
+      const { config } = configOf(command, context);
+      const output = outputOf(command, context);
+      const [mode, more] = words[0] === 'set' ? words.slice(1) : words;
+      if (more !== undefined) throw new UserError(`"${more}" is too much: one mode at a time.`);
+      if (mode === undefined) {
+        const { execution_mode: current } = await agentClient(config, context).get<Status>('/v1/status');
+        output.data({ mode: current, modes: Object.keys(config.modes) }, () => current);
+        return;
+      }
+      if (!(mode in config.modes)) {
+        throw new UserError(`There is no mode "${mode}".`, { remedy: suggest(mode, Object.keys(config.modes)) });
+      }
+      const code = await operate(config, context, output, {
+        workflow: 'modeTransition',
+        workflowId: (request) => workflowId.modeTransition(config.host, request),
+        input: { host: config.host, goal: { kind: 'mode', mode }, requestedBy: 'the command line', priority: 50 },
+        summary: `mode ${mode}, asked for on the command line`,
+        wait: options.wait,
+      });
+      exitWith(code);
+    });
+}

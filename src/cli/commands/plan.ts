@@ -1,0 +1,43 @@
+import { Command } from 'commander';
+import type { PlanPreview } from '../../contracts/operation.js';
+import { explainPlan } from '../../domain/explainPlan.js';
+import { agentClient } from '../agentClient.js';
+import type { CliContext } from '../context.js';
+import { exitWith } from '../exit.js';
+import { EXIT } from '../exitCodes.js';
+import { configOf, outputOf } from '../globalOptions.js';
+import { suggest } from '../nearest.js';
+import { UserError } from '../userError.js';
+import { knownModel } from './model.js';
+
+/** `vramflow plan mode|model <name>`: what would happen, and why; nothing is changed. */
+export function planCommand(context: CliContext): Command {
+  const plan = new Command('plan').description('show what a switch or a load would do, and why; nothing is changed');
+  const show = async (command: Command, query: Record<string, string>) => {
+    const { config } = configOf(command, context);
+    const preview = await agentClient(config, context).get<PlanPreview>(
+      `/v1/plan?${new URLSearchParams(query).toString()}`,
+    );
+    outputOf(command, context).data(preview, ({ plan: result, observation }, style) =>
+      [...(observation.simulated ? [style.yellow('SIMULATED')] : []), ...explainPlan(result, observation)].join('\n'),
+    );
+    exitWith(preview.plan.kind === 'refusal' ? EXIT.refused : EXIT.ok);
+  };
+  plan
+    .command('mode')
+    .argument('<mode>')
+    .action(async (mode: string, _options, command: Command) => {
+      const { config } = configOf(command, context);
+      if (!(mode in config.modes)) {
+        throw new UserError(`There is no mode "${mode}".`, { remedy: suggest(mode, Object.keys(config.modes)) });
+      }
+      await show(command, { mode });
+    });
+  plan
+    .command('model')
+    .argument('<name>')
+    .action(async (name: string, _options, command: Command) => {
+      await show(command, { model: knownModel(configOf(command, context).config, name) });
+    });
+  return plan;
+}

@@ -1,0 +1,40 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { foldersOf } from '../../config/folders.js';
+import { runSimulatorCommand } from '../../simulator/cli.js';
+import type { CliContext } from '../context.js';
+import { exitWith } from '../exit.js';
+import type { ExitCode } from '../exitCodes.js';
+import { EXIT } from '../exitCodes.js';
+import { configOf, homeOf } from '../globalOptions.js';
+import { UserError } from '../userError.js';
+
+/** `vramflow sim …`: looks at the simulated host, and disturbs it. */
+export function simCommand(context: CliContext): Command {
+  return new Command('sim')
+    .description('look at the simulated host, or disturb it: state, record, faults, foreign processes')
+    .argument('[words...]', 'without words: what there is')
+    .allowUnknownOption()
+    .action(async (words: string[], _options, command: Command) => {
+      const { config } = configOf(command, context);
+      const { data } = foldersOf(config.data_dir, { env: context.env, homeDir: homeOf(context) });
+      const code = await runSimulatorCommand([adminUrl(join(data, 'simulator.json')), ...words], {
+        stdout: (text) => void context.stdout.write(text),
+        stderr: (text) => void context.stderr.write(text),
+      });
+      exitWith(code as ExitCode);
+    });
+}
+
+function adminUrl(record: string): string {
+  try {
+    return (JSON.parse(readFileSync(record, 'utf8')) as { endpoints: { admin: string } }).endpoints.admin;
+  } catch (error) {
+    throw new UserError('No simulated host runs from this data folder.', {
+      exitCode: EXIT.unavailable,
+      remedy: 'Start one with `vramflow up --simulate`.',
+      cause: error,
+    });
+  }
+}

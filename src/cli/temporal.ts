@@ -1,0 +1,33 @@
+import { Client, Connection } from '@temporalio/client';
+import type { Config } from '../config/schema.js';
+import { EXIT } from './exitCodes.js';
+import { UserError } from './userError.js';
+
+const CONNECT_TIMEOUT_MS = 5_000;
+
+export const temporalAddress = (config: Config): string =>
+  config.temporal.address ?? `127.0.0.1:${config.temporal.port}`;
+
+/** @throws UserError when the server does not answer */
+export async function temporalClient(config: Config): Promise<Client> {
+  const address = temporalAddress(config);
+  try {
+    const connection = await Connection.connect({ address, connectTimeout: CONNECT_TIMEOUT_MS });
+    return new Client({ connection, namespace: config.temporal.namespace });
+  } catch (error) {
+    throw new UserError(`Temporal does not answer at ${address}.`, {
+      exitCode: EXIT.unavailable,
+      remedy: config.temporal.address
+        ? 'See that the server runs there, or correct temporal.address.'
+        : 'Start it with `vramflow up`.',
+      cause: error,
+    });
+  }
+}
+
+/** The page of a workflow in the Web UI; null where the server is somebody else's and its UI is not known. */
+export function webLink(config: Config, workflowId: string, runId: string): string | null {
+  if (config.temporal.address !== undefined) return null;
+  const base = `http://127.0.0.1:${config.temporal.ui_port}/namespaces/${config.temporal.namespace}/workflows`;
+  return `${base}/${encodeURIComponent(workflowId)}/${runId}/history`;
+}

@@ -1,0 +1,90 @@
+/** A main: the command line `vramflow`, which starts workflows and asks the agent. */
+import { Command, CommanderError } from 'commander';
+import { clipCommand } from './cli/commands/clip.js';
+import { configCommand } from './cli/commands/config.js';
+import { doctorCommand } from './cli/commands/doctor.js';
+import { downCommand } from './cli/commands/down.js';
+import { embedCommand } from './cli/commands/embed.js';
+import { eventsCommand } from './cli/commands/events.js';
+import { generateCommand } from './cli/commands/generate.js';
+import { historyCommand } from './cli/commands/history.js';
+import { modeCommand } from './cli/commands/mode.js';
+import { modelCommand } from './cli/commands/model.js';
+import { planCommand } from './cli/commands/plan.js';
+import { simCommand } from './cli/commands/sim.js';
+import { statusCommand } from './cli/commands/status.js';
+import { upCommand } from './cli/commands/up.js';
+import { workerCommand } from './cli/commands/worker.js';
+import type { CliContext } from './cli/context.js';
+import { Exit } from './cli/exit.js';
+import { EXIT, type ExitCode } from './cli/exitCodes.js';
+import { addGlobalOptions } from './cli/globalOptions.js';
+import { explain, UserError } from './cli/userError.js';
+import { isMain } from './isMain.js';
+import { version } from './version.js';
+
+const COMMANDS = [
+  upCommand,
+  downCommand,
+  statusCommand,
+  modeCommand,
+  modelCommand,
+  generateCommand,
+  clipCommand,
+  embedCommand,
+  planCommand,
+  eventsCommand,
+  historyCommand,
+  doctorCommand,
+  configCommand,
+  simCommand,
+  workerCommand,
+];
+
+/** Runs one command line. @returns the exit code (cli/exitCodes) */
+export async function main(argv: readonly string[], context: CliContext): Promise<ExitCode> {
+  const program = addGlobalOptions(new Command('vramflow'))
+    .description('the durable manager of who holds the GPU')
+    .version(version)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void context.stdout.write(text),
+      writeErr: (text) => void context.stderr.write(text),
+    })
+    .showSuggestionAfterError();
+  for (const command of COMMANDS) program.addCommand(inherit(command(context), program));
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+    return EXIT.ok;
+  } catch (error) {
+    return report(error, context);
+  }
+}
+
+/** Commander gives neither its exit override nor its output to commands that were made apart. */
+function inherit(command: Command, parent: Command): Command {
+  command.copyInheritedSettings(parent);
+  for (const child of command.commands) inherit(child, command);
+  return command;
+}
+
+function report(error: unknown, context: CliContext): ExitCode {
+  if (error instanceof Exit) return error.exitCode;
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  const known = explain(error);
+  if (known instanceof UserError) {
+    context.stderr.write(`${known.lines().join('\n')}\n`);
+    return known.exitCode;
+  }
+  context.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return EXIT.unexpected;
+}
+
+if (isMain(import.meta.url)) {
+  // `vramflow … | head` closes the pipe early; that is no mistake.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.unexpected),
+  );
+  const { env, stdout, stderr } = process;
+  process.exitCode = await main(process.argv.slice(2), { env, cwd: process.cwd(), stdout, stderr });
+}

@@ -1,0 +1,178 @@
+import { randomUUID } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { type Client, WithStartWorkflowOperation, WorkflowIdConflictPolicy } from '@temporalio/client';
+import { Worker } from '@temporalio/worker';
+import type { FastifyInstance } from 'fastify';
+import type { Logger } from 'pino';
+import { createConcludeActivities } from '../activities/conclude.js';
+import { hostWorkflow } from '../activities/control.js';
+import { createEmbedderActivities } from '../activities/embedder.js';
+import { createIdleActivities } from '../activities/idle.js';
+import { createModelActivities } from '../activities/models.js';
+import { createObserveActivities } from '../activities/observe.js';
+import type { Agent } from '../agent/agent.js';
+import { createEndpoint } from '../agent/endpoint.js';
+import { lockFolder, SecondAgent } from '../agent/lock.js';
+import { OnDemand } from '../agent/onDemand.js';
+import { StateFile } from '../agent/stateFile.js';
+import { ensureToken } from '../agent/token.js';
+import type { Folders } from '../config/folders.js';
+import type { Config } from '../config/schema.js';
+import type { AgentRegistration } from '../contracts/messages.js';
+import { SIGNAL, UPDATE } from '../contracts/messages.js';
+import { CONTROL_QUEUE, hostQueue, SEARCH_ATTRIBUTES, tenantName, workflowId } from '../contracts/names.js';
+import type { OperationInput, OperationOutcome } from '../contracts/operation.js';
+import { buildAgent } from './buildAgent.js';
+import { connect } from './connection.js';
+import { WORKER_TUNING } from './tuning.js';
+
+export interface AgentRole {
+  config: Config;
+  folders: Folders;
+  simulated: boolean;
+  version: string;
+  log: Logger;
+  signal: AbortSignal;
+}
+
+/** Where the agent of a host keeps its files. */
+export const agentFolder = (folders: Folders, host: string): string => join(folders.data, 'agents', host);
+/** Where it says at which address it answers. */
+export const endpointFile = (folders: Folders, host: string): string =>
+  join(agentFolder(folders, host), 'endpoint.json');
+export const tokenFile = (config: Config, folders: Folders): string =>
+  config.agent.token_file ?? join(folders.data, 'token');
+
+/** Runs the worker beside the hardware and its HTTP endpoint, until the signal. @throws SecondAgent */
+export async function runAgent(role: AgentRole): Promise<void> {
+  const { config, folders, log, signal, version } = role;
+  const folder = agentFolder(folders, config.host);
+  const startedAt = Date.now();
+  const lock = await lockFolder(folder);
+  const instance = randomUUID();
+  const { agent, reporter, connectReporter } = await buildAgent(role, folder, instance);
+  // Status, plans and the journal answer before Temporal does.
+  let clientWhenThere: Client | null = null;
+  const onDemand = new OnDemand(agent, (tenant) => startLoad(clientWhenThere, config.host, tenant));
+  const token = ensureToken(tokenFile(config, folders));
+  const endpoint = createEndpoint({ agent, onDemand, token, version, startedAt });
+  await listen(endpoint, config, folders);
+  try {
+    const { native, connection, client } = await connect(config, log, signal);
+    clientWhenThere = client;
+    const registration = { instance, lockDomain: `${hostname()}:${folder}` };
+    await register(client, config.host, registration, log, signal);
+    connectReporter(async (edge) => {
+      await client.workflow.signalWithStart('gpuHost', {
+        ...hostWorkflow(config.host),
+        signal: SIGNAL.edge,
+        signalArgs: [edge],
+      });
+    });
+    const worker = await Worker.create({
+      ...WORKER_TUNING,
+      connection: native,
+      namespace: config.temporal.namespace,
+      taskQueue: hostQueue(config.host),
+      activities: { ...agentActivities(agent), identifyAgent: () => Promise.resolve(registration) },
+      identity: `vramflow-agent@${config.host}/${process.pid}`,
+    });
+    signal.addEventListener('abort', () => worker.shutdown(), { once: true });
+    const running = worker.run();
+    await client.workflow.signalWithStart('gpuHost', {
+      ...hostWorkflow(config.host),
+      signal: SIGNAL.agentOnline,
+      signalArgs: [],
+    });
+    agent.journal.append({ type: 'agent_started', subject: config.host, message: `agent ${instance} is up` });
+    log.info({ queue: hostQueue(config.host) }, 'the agent runs');
+    await running;
+    await connection.close();
+    await native.close();
+  } finally {
+    rmSync(endpointFile(folders, config.host), { force: true });
+    reporter.stop();
+    await endpoint.close();
+    await agent.stop();
+    lock.close();
+  }
+}
+
+const agentActivities = (agent: Agent) => ({
+  ...createObserveActivities(agent),
+  ...createModelActivities(agent),
+  ...createEmbedderActivities(agent),
+  ...createIdleActivities(agent),
+  ...createConcludeActivities(agent),
+});
+
+async function listen(endpoint: FastifyInstance, config: Config, folders: Folders): Promise<void> {
+  const cut = config.agent.listen.lastIndexOf(':');
+  const host = config.agent.listen.slice(0, cut).replace(/^\[|\]$/g, '');
+  const url = await endpoint.listen({ host, port: Number(config.agent.listen.slice(cut + 1)) });
+  new StateFile<{ url: string; pid: number } | null>(endpointFile(folders, config.host), null).set({
+    url,
+    pid: process.pid,
+  });
+}
+
+/** Two agents for one host: the second is refused (law 5: one owner). Waits for a control worker to answer. */
+async function register(
+  client: Client,
+  host: string,
+  registration: AgentRegistration,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      const answer = await client.withDeadline(Date.now() + 15_000, () =>
+        client.workflow.executeUpdateWithStart<
+          (input: { host: string }) => Promise<void>,
+          { accepted: boolean; reason: string | null },
+          [AgentRegistration]
+        >(UPDATE.registerAgent, {
+          args: [registration],
+          startWorkflowOperation: new WithStartWorkflowOperation('gpuHost', {
+            ...hostWorkflow(host),
+            args: [{ host }],
+            workflowIdConflictPolicy: WorkflowIdConflictPolicy.USE_EXISTING,
+          }),
+        }),
+      );
+      if (!answer.accepted) throw new SecondAgent(`host ${host} has an agent already: ${answer.reason ?? ''}`);
+      return;
+    } catch (error) {
+      if (error instanceof SecondAgent) throw error;
+      log.warn({ error: String(error) }, 'waiting for a control worker to register this agent');
+      await pause(500, undefined, { signal });
+    }
+  }
+}
+
+/** The operation of an on-demand request; its client is the agent itself. */
+async function startLoad(
+  client: Client | null,
+  host: string,
+  tenant: string,
+): Promise<{ workflowId: string; outcome: Promise<OperationOutcome> }> {
+  if (client === null) throw new Error('Temporal does not answer yet: try again in a moment');
+  const input: OperationInput = {
+    host,
+    goal: { kind: 'model', tenant, verb: 'load', demand: true },
+    requestedBy: 'an on-demand request',
+    priority: 50,
+  };
+  const handle = await client.workflow.start('modelOperation', {
+    workflowId: workflowId.modelOperation(host, tenantName(tenant), 'load', randomUUID().slice(0, 8)),
+    taskQueue: CONTROL_QUEUE,
+    args: [input],
+    searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host], [SEARCH_ATTRIBUTES.tenant]: [tenant] },
+    staticSummary: `loads ${tenantName(tenant)} for a request`,
+  });
+  return { workflowId: handle.workflowId, outcome: handle.result() as Promise<OperationOutcome> };
+}

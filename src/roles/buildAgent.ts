@@ -1,0 +1,140 @@
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { fileURLToPath } from 'node:url';
+import { createEmbedderLauncher, embedderCommand } from '../adapters/clip/embedder.js';
+import { clipEnvironment, findClipPart } from '../adapters/clip/part.js';
+import { chooseReader } from '../adapters/gpu/chooseReader.js';
+import { createDeclaredReader } from '../adapters/gpu/declared.js';
+import { createNoGpuReader } from '../adapters/gpu/none.js';
+import { createNvidiaSmiReader } from '../adapters/gpu/nvidiaSmi.js';
+import type { GpuReader } from '../adapters/gpu/reader.js';
+import { createOllama } from '../adapters/ollama/ollama.js';
+import { Agent } from '../agent/agent.js';
+import { EdgeReporter } from '../agent/edgeReporter.js';
+import { EmbedderSwitch } from '../agent/embedderSwitch.js';
+import { createSampler } from '../agent/sampler.js';
+import type { Folders } from '../config/folders.js';
+import type { Config } from '../config/schema.js';
+import { toHostPolicy } from '../config/toPolicy.js';
+import type { Edge } from '../contracts/messages.js';
+import type { AgentRole } from './agent.js';
+
+const DENSE_PERIOD_MS = 100;
+const RING_SIZE = 600;
+const OLLAMA_LOOK_MS = 1_000;
+const EMBEDDER_LOOK_MS = 5_000;
+const clock = { now: () => performance.now() };
+
+/** Puts the agent together from the configuration, and starts its watchers. */
+export async function buildAgent(
+  { config, folders, simulated, log, signal }: AgentRole,
+  folder: string,
+  instance: string,
+) {
+  const { reader, warning } = await readerOf(config);
+  if (warning !== null) log.warn({ reader: reader.kind }, warning);
+  let connected: ((edge: Edge) => Promise<void>) | null = null;
+  let reporter: EdgeReporter | null = null;
+  const sampler = createSampler({
+    reader,
+    clock,
+    periodMs: config.vram_poll_ms,
+    densePeriodMs: DENSE_PERIOD_MS,
+    thresholdMb: config.vram_event_threshold_mb,
+    isOurs: (pid) => isOurs(agent, pid),
+    ringSize: RING_SIZE,
+  });
+  const agent: Agent = new Agent({
+    policy: toHostPolicy(config),
+    simulated,
+    folder,
+    instance,
+    ollama: createOllama(config.ollama_endpoint),
+    embedder: embedderOf(config, folders, folder),
+    sampler,
+    readerKind: reader.kind,
+    readerReason: warning,
+    now: clock.now,
+    onOllamaChange: (change) => reporter?.ollama(change),
+    onIdle: () => reporter?.flush(),
+  });
+  const report = new EdgeReporter(
+    agent,
+    (edge) => connected?.(edge) ?? Promise.reject(new Error('Temporal is not connected yet')),
+    (error) => log.warn({ error: String(error) }, 'an edge could not be reported; it is sent again'),
+    (tenant) => agent.isWorkedAt(tenant),
+  );
+  reporter = report;
+  sampler.onEdge((edge) => report.gpu(edge));
+  await agent.watch.look();
+  agent.watch.start(OLLAMA_LOOK_MS);
+  await startEmbedder(agent, log, signal);
+  watchEmbedder(agent, report, signal);
+  return {
+    agent,
+    reporter: report,
+    connectReporter: (send: (edge: Edge) => Promise<void>) => {
+      connected = send;
+      report.flush();
+    },
+  };
+}
+
+async function readerOf(config: Config): Promise<{ reader: GpuReader; warning: string | null }> {
+  const { reader, nvidia_smi: command, total_mb: totalMb } = config.gpu;
+  if (reader === 'auto') return chooseReader({ command, clock });
+  if (reader === 'nvidia-smi') return { reader: createNvidiaSmiReader({ command, clock }), warning: null };
+  if (totalMb !== undefined) {
+    const warning = 'no GPU reader is configured: footprints are declared, not measured';
+    return {
+      reader: createDeclaredReader({ clock, gpus: [{ uuid: 'declared-0', name: 'declared GPU', totalMb }] }),
+      warning,
+    };
+  }
+  const reason = 'gpu.reader is none, and no gpu.total_mb is declared';
+  return { reader: createNoGpuReader({ clock, reason }), warning: `no GPU, CPU only: ${reason}` };
+}
+
+function embedderOf(config: Config, folders: Folders, folder: string): EmbedderSwitch {
+  const { command, gpu_provider: gpuProvider, model_path: modelPath } = config.clip;
+  const model = modelPath ?? config.clip_model;
+  const stateDir = join(folder, 'embedder');
+  if (command) {
+    return new EmbedderSwitch(createEmbedderLauncher({ command, model, stateDir, gpuProvider }), null);
+  }
+  const part = findClipPart({ dataDir: folders.data, repoRoot: fileURLToPath(new URL('../../', import.meta.url)) });
+  if ('missing' in part) return new EmbedderSwitch(null, `${part.missing.reason} ${part.missing.remedy}`);
+  const env = clipEnvironment(part, folders.data);
+  return new EmbedderSwitch(
+    createEmbedderLauncher({ command: embedderCommand(), model, stateDir, gpuProvider, env }),
+    null,
+  );
+}
+
+async function startEmbedder(agent: Agent, log: AgentRole['log'], signal: AbortSignal): Promise<void> {
+  const gpuOf = (pid: number) =>
+    agent.sampler.latest().processes?.find((process) => process.pid === pid)?.uuid ??
+    agent.sampler.latest().gpus[0]?.uuid ??
+    null;
+  try {
+    const how = await agent.embedder.start(gpuOf, signal);
+    if (how === 'missing') log.warn(agent.embedder.reason() ?? 'the CLIP part is missing');
+    else log.info(agent.embedder.process(), `CLIP: ${how}`);
+  } catch (error) {
+    log.warn({ error: String(error) }, 'CLIP did not start; the rest works');
+  }
+}
+
+/** An embedder that died by itself is started again, on the CPU; the host then looks where it belongs. */
+function watchEmbedder(agent: Agent, reporter: EdgeReporter, signal: AbortSignal): void {
+  const timer = setInterval(() => {
+    if (agent.fence.isHeld() || agent.embedder.part() !== 'ready') return;
+    void agent.embedder.revive(signal).then((revived) => {
+      if (revived) reporter.embedderDied('its process had ended; it runs on the CPU again');
+    });
+  }, EMBEDDER_LOOK_MS);
+  signal.addEventListener('abort', () => clearInterval(timer), { once: true });
+}
+
+const isOurs = (agent: Agent, pid: number): boolean =>
+  agent.embedder.process()?.pid === pid || agent.watch.resident().some(({ id }) => agent.pids(id).includes(pid));
