@@ -22,7 +22,7 @@ export interface OperationRequest {
 
 /** Progress is looked at so often, and said again at the latest after so long. */
 const LOOK_MS = 300;
-const SAY_AGAIN_MS = 5_000;
+const SAY_AGAIN_MS = 2_000;
 
 const EXIT_OF: Record<OperationOutcome['status'], ExitCode> = {
   done: EXIT.ok,
@@ -113,20 +113,20 @@ function progress(agent: AgentClient, output: Output): { stop(): void } {
     agent
       .get<Status>('/v1/status')
       .then((status) => describeProgress(status))
-      .catch(() => 'waiting for the agent')
-      .then((line) => {
+      .catch(() => ({ doing: 'waiting for the agent', vram: '' }))
+      .then(({ doing, vram }) => {
         busy = false;
-        if (line === last && Date.now() - saidAt < SAY_AGAIN_MS) return;
-        last = line;
+        if (doing === last && Date.now() - saidAt < SAY_AGAIN_MS) return;
+        last = doing;
         saidAt = Date.now();
-        output.talk(`  ${((Date.now() - startedAt) / 1000).toFixed(1).padStart(5)} s  ${line}`);
+        output.talk(`  ${((Date.now() - startedAt) / 1000).toFixed(1).padStart(5)} s  ${doing}${vram}`);
       })
       .catch(() => clearInterval(timer));
   }, LOOK_MS);
   return { stop: () => clearInterval(timer) };
 }
 
-function describeProgress(status: Status): string {
+function describeProgress(status: Status): { doing: string; vram: string } {
   const moving = status.tenants
     .filter((tenant) => tenant.state === 'loading' || tenant.state === 'unloading')
     .map(
@@ -135,8 +135,8 @@ function describeProgress(status: Status): string {
     );
   const vram = status.vram ? `, ${status.vram.used_mb} of ${status.vram.total_mb} MB used` : '';
   const mark = status.simulated ? 'SIMULATED ' : '';
-  if (moving.length > 0) return `${mark}${moving.join(', ')}${vram}`;
-  return status.turns.length > 0 ? `${mark}working${vram}` : 'waiting for the turn';
+  if (moving.length > 0) return { doing: `${mark}${moving.join(', ')}`, vram };
+  return { doing: status.turns.length > 0 ? `${mark}working` : 'waiting for the turn', vram };
 }
 
 export function renderOutcome(outcome: OperationOutcome, style: Style): string {

@@ -114,6 +114,8 @@ export interface OperationOutcome {
   steps: StepOutcome[];
   /** Stable failure type when `failed` or `refused`. */
   failure: { type: string; message: string; remedy: string | null } | null;
+  /** Whose step failed for good. */
+  failedTenant: string | null;
   refusal: Refusal | null;
   /** The workflow that superseded this one. */
   supersededBy: string | null;

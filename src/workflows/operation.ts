@@ -33,6 +33,7 @@ interface Progress {
   status: OperationOutcome['status'];
   summary: string;
   failure: OperationOutcome['failure'];
+  failedTenant?: string;
   refusal: OperationOutcome['refusal'];
 }
 
@@ -137,15 +138,18 @@ class Operation {
       if (problem === null) continue;
       const verdict = verdictOf(problem.type);
       log.info('a step failed', { step: problem.step.id, type: problem.type, message: problem.message, verdict });
-      if (verdict === 'lost-turn' || verdict === 'give-up') return failed(what, problem);
+      if (verdict === 'lost-turn' || verdict === 'give-up')
+        return { ...failed(what, problem), failedTenant: problem.step.tenant };
       if (verdict === 'look-again') {
         lookAgain += 1;
-        if (lookAgain > MAX_LOOK_AGAIN) return failed(what, problem);
+        if (lookAgain > MAX_LOOK_AGAIN) return { ...failed(what, problem), failedTenant: problem.step.tenant };
         await sleep(pauseAfter(lookAgain), { summary: 'before looking again' });
         continue;
       }
       const tried = this.countAttempt(problem.step);
-      if (tried > view.policy.maxLoadRetries) return failed(`${what}, after ${tried} attempts`, problem);
+      if (tried > view.policy.maxLoadRetries) {
+        return { ...failed(`${what}, after ${tried} attempts`, problem), failedTenant: problem.step.tenant };
+      }
       this.say(`${what}: attempt ${tried} failed (${problem.message}); tries again`);
       await sleep(pauseAfter(tried), { summary: `before attempt ${tried + 1} of ${problem.step.tenant}` });
     }
@@ -235,6 +239,7 @@ class Operation {
   private outcome(progress: Progress): OperationOutcome {
     return {
       ...progress,
+      failedTenant: progress.failedTenant ?? null,
       goal: this.input.goal,
       steps: this.steps,
       supersededBy: this.turn.supersededBy?.workflowId ?? null,
