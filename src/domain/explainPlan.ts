@@ -4,7 +4,7 @@ import type { PlanResult, PlanStep, Refusal, Rejected } from '../contracts/plan.
 import type { HostObservation } from '../contracts/residency.js';
 import { labelOf } from './planner/hostView.js';
 import { listed, mb, seconds } from './planner/wording.js';
-import { planPeaks } from './planResidency.js';
+import { planPeaks, type StepPeak } from './planResidency.js';
 
 type Plan = Extract<PlanResult, { kind: 'plan' }>;
 
@@ -28,14 +28,19 @@ function explainSteps(plan: Plan, observed: HostObservation): string[] {
 
 function explainStep(step: PlanStep, plan: Plan, observed: HostObservation): string {
   const after = step.after.length > 0 ? ` after ${listed(step.after)}` : '';
-  const peaks = planPeaks(observed, plan)
-    .filter((peak) => peak.step === step.id && step.devices.includes(peak.device))
+  const all = planPeaks(observed, plan);
+  const peaks = all
+    .filter((peak) => peak.step === step.id && step.devices.includes(peak.device) && isChanged(peak, all))
     .map(
       (peak) => `at most ${mb(peak.peakMb)}${peak.totalMb === null ? '' : ` of ${mb(peak.totalMb)}`} on ${peak.label}`,
     );
   const figures = [`~${seconds(step.expectedMs)}`, ...peaks].join(', ');
   return `${step.id}${after}: ${whatItDoes(step, observed)} (${figures}): ${step.why}`;
 }
+
+/** A driver that places by itself reserves every GPU; those whose figures stay the same say nothing. */
+const isChanged = ({ device, peakMb }: StepPeak, all: StepPeak[]): boolean =>
+  all.every((peak) => peak.device === device) || all.some((peak) => peak.device === device && peak.peakMb !== peakMb);
 
 function whatItDoes(step: PlanStep, observed: HostObservation): string {
   switch (step.kind) {

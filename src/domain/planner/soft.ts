@@ -29,13 +29,13 @@ export function settleSoft(
 ): Settled {
   const settled: Settled = { removals: [], placed: [], cpuLoads: [], rejected: [] };
   const free = [...freeMb];
-  const arriving = new Set<string>();
+  const present = new Set<string>();
   const leaving = new Set(gone);
   const rest = inOrder(demands.soft);
   for (const soft of rest) leaving.add(soft.view.id);
   for (const soft of rest) {
     const { view, wish } = soft;
-    const beside = wish.notBeside.find((id) => isBeside(host, id, target, leaving, arriving));
+    const beside = wish.notBeside.find((id) => isBeside(host, id, target, leaving, present));
     // A GPU counts while more than the threshold is free on it.
     const open = free.map((mbFree) => mbFree > wish.minFreeMb);
     const why = `${target.because}: ${describeRoom(host, wish.minFreeMb, free, beside)}`;
@@ -45,12 +45,12 @@ export function settleSoft(
         budget.slackMb[gpu] = (budget.slackMb[gpu] ?? 0) - held;
         free[gpu] = (free[gpu] ?? 0) - (view.heldMb[gpu] ?? 0);
       }
-      arriving.add(view.id);
+      present.add(view.id);
       continue;
     }
     const landing = beside === undefined ? landOpen(host, view, open, budget.roomMb) : null;
     if (landing === null) {
-      stayAway(soft, why, settled);
+      if (stayAway(soft, why, settled) === 'on-cpu') present.add(view.id);
       continue;
     }
     if (view.onGpu || (view.tenant.kind === 'model' && view.onCpu)) {
@@ -60,7 +60,7 @@ export function settleSoft(
     take(budget, landing);
     for (const [gpu, taken] of landing.afterMb.entries()) free[gpu] = (free[gpu] ?? 0) - taken;
     settled.placed.push({ need: needOf(host, view, true), landing, partly: false });
-    arriving.add(view.id);
+    present.add(view.id);
   }
   return settled;
 }
@@ -70,11 +70,12 @@ const inOrder = (soft: Soft[]): Soft[] => [
   ...soft.filter(({ view }) => view.tenant.kind === 'embedder'),
 ];
 
-/** M5: the other one is resident, loading, or wished there. Nobody knows: then it counts as there (law 1). */
-function isBeside(host: HostView, id: string, target: Target, leaving: Set<string>, arriving: Set<string>): boolean {
+/** M5: the other one is resident or loading, or will be. Nobody knows: then it counts as there (law 1). */
+function isBeside(host: HostView, id: string, target: Target, leaving: Set<string>, present: Set<string>): boolean {
   const other = host.tenants.get(id)?.tenant;
   if (other === undefined) return false;
-  if (arriving.has(id) || target.wishes[id]?.place === 'gpu') return true;
+  const wished = target.wishes[id]?.place;
+  if (present.has(id) || wished === 'gpu' || wished === 'cpu') return true;
   if (leaving.has(id)) return false;
   return other.holdings.length > 0 || !['absent', 'error'].includes(other.state);
 }
@@ -88,34 +89,33 @@ function staysThrough(view: TenantView, open: boolean[], budget: Budget): boolea
   );
 }
 
+/** Only GPUs with enough free count; a driver that places by itself knows nothing of that, so it must happen to fit. */
 function landOpen(host: HostView, view: TenantView, open: boolean[], roomMb: PerGpu): Landing | null {
   const need = needOf(host, view, true);
-  return land(
-    need,
-    roomMb.map((room, gpu) => (open[gpu] === true ? room : Number.NEGATIVE_INFINITY)),
-  );
+  const counted = (room: number, gpu: number): number => (open[gpu] === true ? room : Number.NEGATIVE_INFINITY);
+  const landing = land(need, need.lands === 'driver' ? roomMb : roomMb.map(counted));
+  return landing?.peakMb.every((mbTaken, gpu) => mbTaken <= 0 || open[gpu] === true) ? landing : null;
 }
 
 /** No room: the embedder, and a model that may, go to the CPU, which is not an error; other models stay away. */
-function stayAway({ view }: Soft, why: string, settled: Settled): void {
+function stayAway({ view }: Soft, why: string, settled: Settled): 'on-cpu' | 'absent' {
   const { tenant } = view;
-  if (isOnCpuOnly(view) && (tenant.kind === 'embedder' || tenant.allowCpu)) return;
   if (tenant.kind === 'embedder' || tenant.allowCpu) {
-    toCpu(view, why, settled);
-    return;
+    if (!isOnCpuOnly(view)) toCpu(view, why, settled);
+    return 'on-cpu';
   }
   if (tenant.holdings.length > 0 || !['absent', 'error'].includes(tenant.state)) {
     settled.removals.push({ view, kind: 'unload', why });
-    return;
+  } else {
+    settled.rejected.push({ tenant: view.id, reason: `not loaded. ${why}` });
   }
-  settled.rejected.push({ tenant: view.id, reason: `not loaded. ${why}` });
+  return 'absent';
 }
 
 function describeRoom(host: HostView, minFreeMb: number, freeMb: PerGpu, beside: string | undefined): string {
   if (beside !== undefined) return `not on a GPU beside ${beside}`;
-  const figures = host.gpus.map((gpu, index) => {
-    const free = freeMb[index] ?? Number.NEGATIVE_INFINITY;
-    return Number.isFinite(free) ? `${mb(free)} free without it on ${gpu.label}` : `${gpu.label} is not readable`;
-  });
-  return `${figures.join(', ')}; the threshold is ${mb(minFreeMb)}`;
+  const most = host.gpus.reduce((best, _, gpu) => ((freeMb[gpu] ?? 0) > (freeMb[best] ?? 0) ? gpu : best), 0);
+  const free = freeMb[most] ?? Number.NEGATIVE_INFINITY;
+  if (!Number.isFinite(free)) return 'no GPU has a usable reading, and unknown is not free';
+  return `${mb(Math.max(0, free))} are free without it on ${host.gpus[most]?.label}, the threshold is ${mb(minFreeMb)}`;
 }
