@@ -7,7 +7,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 
 import type { z } from 'zod';
 
-import { type Identity, identify, OWNER_VARIABLE } from './processProof.js';
+import { type Identity, identifyStarted, OWNER_VARIABLE } from './processProof.js';
 
 /** A log larger than this is set aside (`.1`) at the next start, so two of them are the most there is. */
 const LOG_LIMIT_BYTES = 10 * 1024 * 1024;
@@ -55,7 +55,7 @@ export async function startDetached(options: {
     await once(child, 'spawn');
     child.unref();
     const pid = child.pid ?? 0;
-    return { pid, identity: await identify(pid, options.marker), exited, logOffset };
+    return { pid, identity: await identifyStarted(pid, options.marker), exited, logOffset };
   } finally {
     await log.close();
   }

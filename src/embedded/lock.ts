@@ -125,7 +125,8 @@ async function someoneAnswers(address: string): Promise<boolean> {
   }
 }
 
-function addressOf(name: string): string {
+/** Where the lock of a name listens. */
+export function addressOf(name: string): string {
   const key = createHash('sha256').update(resolve(name)).digest('hex').slice(0, 32);
   if (process.platform === 'linux') return `\0vramflow-${key}`;
   if (process.platform === 'win32') return `\\\\.\\pipe\\vramflow-${key}`;

@@ -1,7 +1,7 @@
 /** What vramflow needs of a namespace: its search attributes, and on its own server 30 days of retention. */
 import type { Connection } from '@temporalio/client';
 import { msToTs } from '@temporalio/common/lib/time.js';
-import { temporal } from '@temporalio/proto';
+import proto from '@temporalio/proto';
 
 import { SEARCH_ATTRIBUTES } from '../contracts/names.js';
 import { EmbeddedServerError } from './errors.js';
@@ -9,7 +9,7 @@ import { EmbeddedServerError } from './errors.js';
 /** Closed workflows stay readable for a month; the dev server's default is one day. */
 export const RETENTION_SECONDS = 30 * 24 * 3600;
 
-const KEYWORD = temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
+const KEYWORD = proto.temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
 /** gRPC status codes. */
 const ALREADY_EXISTS = 6;
 const UNIMPLEMENTED = 12;

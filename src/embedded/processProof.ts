@@ -31,10 +31,26 @@ export async function identify(pid: number, marker: string): Promise<Identity | 
   return { bootId, pid, startTicks: stat.startTicks, marker };
 }
 
+/**
+ * As `identify`, for a process that was just started: while it replaces its program (a shell's `exec`), its
+ * environment reads as empty for a moment. Waits for at most a second.
+ */
+export async function identifyStarted(pid: number, marker: string): Promise<Identity | null> {
+  for (let look = 0; look < 100; look++) {
+    const identity = await identify(pid, marker);
+    if (identity !== null) return identity;
+    if ((await readStat(pid)) === null) return null;
+    await delay(10);
+  }
+  return null;
+}
+
 /** Whether the process of this identity lives still. */
 export async function lives(identity: Identity): Promise<boolean> {
-  const now = await identify(identity.pid, identity.marker);
-  return now !== null && now.bootId === identity.bootId && now.startTicks === identity.startTicks;
+  const [bootId, stat] = await Promise.all([readBootId(), readStat(identity.pid)]);
+  if (bootId !== identity.bootId || stat?.startTicks !== identity.startTicks) return false;
+  const now = await identifyStarted(identity.pid, identity.marker);
+  return now?.startTicks === identity.startTicks;
 }
 
 /** Leaders of a process group that carry this marker: started by us, though no record says so. */

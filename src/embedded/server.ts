@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Connection } from '@temporalio/client';
 
 import type { Binary } from './binary.js';
-import { type Detached, lastLines, markerOf, readRecord, startDetached, writeRecord } from './detached.js';
+import { lastLines, markerOf, readRecord, startDetached, writeRecord } from './detached.js';
 import { EmbeddedServerError } from './errors.js';
 import { connectHealthy } from './health.js';
 import { withLock } from './lock.js';
@@ -18,6 +18,8 @@ import { compareVersions, formatVersion } from './version.js';
 
 export interface EmbeddedOptions extends Ports {
   dataFolder: string;
+  /** Default `default`. */
+  namespace?: string;
   /** Asked only when a server has to be started. */
   findBinary(signal?: AbortSignal): Promise<Binary>;
   progress?: (line: string) => void;
@@ -39,7 +41,7 @@ export interface RunningServer extends Ports {
   started: boolean;
 }
 
-/** The only namespace of the embedded server. */
+/** The namespace that every dev server has. */
 export const NAMESPACE = 'default';
 
 const PART = 'temporal';
@@ -58,12 +60,7 @@ export async function ensureServer(options: EmbeddedOptions): Promise<RunningSer
   await requireWritable(dataFolder);
   const onWait = () => progress?.('Another start is bringing Temporal up; waiting for it.');
   return withLock(lockOf(dataFolder), { timeoutMs: LOCK_MS, onWait, signal }, async () => {
-    const running = await findRunning(dataFolder);
-    if (running !== null) {
-      await prepare(running, options);
-      return { ...running, started: false };
-    }
-    return start(options);
+    return (await join(options)) ?? start(options);
   });
 }
 
@@ -86,6 +83,21 @@ export async function stopServer(options: {
   return withLock(lockOf(dataFolder), { timeoutMs: LOCK_MS, signal }, () => endOwn(dataFolder));
 }
 
+/** The one that runs already; null when there is none, or when it was ending as we looked. */
+async function join(options: EmbeddedOptions): Promise<RunningServer | null> {
+  const running = await findRunning(options.dataFolder);
+  if (running === null) return null;
+  try {
+    await prepare(running, options, async () => {
+      return (await findRunning(options.dataFolder))?.pid === running.pid ? null : 'it ended meanwhile';
+    });
+    return running;
+  } catch (error) {
+    if (error instanceof EmbeddedServerError && error.kind === 'died') return null;
+    throw error;
+  }
+}
+
 async function start(options: EmbeddedOptions): Promise<RunningServer> {
   const { dataFolder, port, uiPort, progress, signal } = options;
   const files = serverFiles(dataFolder);
@@ -103,6 +115,7 @@ async function start(options: EmbeddedOptions): Promise<RunningServer> {
       port,
       uiPort,
       database: files.database,
+      namespace: options.namespace ?? NAMESPACE,
       ...(options.tuned === false ? { tuned: false } : {}),
     }),
     marker: markerOf(dataFolder, PART),
@@ -118,37 +131,47 @@ async function start(options: EmbeddedOptions): Promise<RunningServer> {
   };
   await writeRecord(files.record, record);
   const server = describe(record, detached.pid, dataFolder, true);
-  await prepare(server, options, detached);
+  let ended: string | null = null;
+  void detached.exited.then(({ code, signal }) => {
+    ended = signal ?? `exit code ${code}`;
+  });
+  await prepare(server, options, () => Promise.resolve(ended), detached.logOffset);
   return server;
 }
 
+/** Why it is no more; null while it lives. */
+type Ending = () => Promise<string | null>;
+
 /** Waits until it answers, then sets what the namespace needs. */
-async function prepare(server: RunningServer, options: EmbeddedOptions, detached?: Detached): Promise<void> {
-  const connection = await waitReady(server, options, detached);
+async function prepare(server: RunningServer, options: EmbeddedOptions, ending: Ending, logOffset = 0): Promise<void> {
+  const connection = await waitReady(server, options, ending, logOffset);
   try {
-    await ensureRetention(connection, NAMESPACE);
-    await ensureSearchAttributes(connection, NAMESPACE);
+    const namespace = options.namespace ?? NAMESPACE;
+    await ensureRetention(connection, namespace);
+    await ensureSearchAttributes(connection, namespace);
   } finally {
     await connection.close();
   }
 }
 
-async function waitReady(server: RunningServer, options: EmbeddedOptions, detached?: Detached): Promise<Connection> {
+async function waitReady(
+  server: RunningServer,
+  options: EmbeddedOptions,
+  ending: Ending,
+  logOffset: number,
+): Promise<Connection> {
   const readyMs = options.readyMs ?? 60_000;
   const until = Date.now() + readyMs;
-  let ended: string | null = null;
-  void detached?.exited.then(({ code, signal }) => {
-    ended = signal === null ? `exit code ${code}` : signal;
-  });
   let reason = 'nothing listens yet';
   let toldAt = Date.now();
   for (;;) {
     options.signal?.throwIfAborted();
-    if (ended !== null) throw await died(server, ended, detached);
+    const ended = await ending();
+    if (ended !== null) throw await died(server, ended, logOffset);
     if (await accepts(server.port)) {
       const connection = await connectHealthy(
         server.address,
-        NAMESPACE,
+        options.namespace ?? NAMESPACE,
         Math.max(500, Math.min(5_000, until - Date.now())),
       );
       if (!('reason' in connection)) return connection;
@@ -163,8 +186,8 @@ async function waitReady(server: RunningServer, options: EmbeddedOptions, detach
   }
 }
 
-async function died(server: RunningServer, how: string, detached: Detached | undefined): Promise<EmbeddedServerError> {
-  const lines = await lastLines(server.log, 12, detached?.logOffset);
+async function died(server: RunningServer, how: string, logOffset: number): Promise<EmbeddedServerError> {
+  const lines = await lastLines(server.log, 12, logOffset);
   const broken = lines.some((line) => /malformed|not a database|no such (table|column)|SQL logic error/i.test(line));
   const remedy = broken
     ? 'The database file seems damaged or of another version. Move temporal.db and its -wal and -shm files away; a new one is made.'

@@ -29,14 +29,16 @@ const TUNING = {
 } as const;
 
 /** @param options.tuned false: the stock settings, to measure against */
-export function serverArguments(options: Ports & { database: string; tuned?: boolean }): string[] {
-  const { port, uiPort, database, tuned = true } = options;
+export function serverArguments(options: Ports & { database: string; namespace: string; tuned?: boolean }): string[] {
+  const { port, uiPort, database, namespace, tuned = true } = options;
   const flags = [
     ['--ip', '127.0.0.1'],
     ['--port', String(port)],
     ['--ui-port', String(uiPort)],
     ['--db-filename', database],
     ['--log-level', 'warn'],
+    // `default` is there anyway; to name it again does no harm.
+    ['--namespace', namespace],
   ];
   if (tuned) {
     for (const [key, value] of Object.entries(TUNING.pragmas)) flags.push(['--sqlite-pragma', `${key}=${value}`]);
