@@ -23,10 +23,8 @@ export function keepAliveMs(value: unknown): number | null {
   return ms < 0 ? Number.POSITIVE_INFINITY : ms;
 }
 
-/** How a stay shows in `expires_at`: "for ever" is Go's longest duration, 292 years. */
-export function longestStayMs(ms: number): number {
-  return Math.min(ms, 2 ** 63 / 1e6);
-}
+/** Go's longest duration, in ms. */
+export const LONGEST_STAY_MS = 2 ** 63 / 1e6;
 
 function goDurationMs(text: string): number {
   const [, sign, rest] = /^([+-]?)(.*)$/.exec(text) ?? [];

@@ -34,6 +34,10 @@ export function openLines(
       rest = lines.pop() ?? '';
       for (const line of lines) if (line !== '') listener.line(JSON.parse(line) as unknown);
     });
+    // An answer of one piece, such as an error, has no newline at its end.
+    response.on('end', () => {
+      if (rest !== '') listener.line(JSON.parse(rest) as unknown);
+    });
     response.on('close', end);
   });
   request.on('error', end);

@@ -51,11 +51,19 @@ export async function chat(context: OllamaContext, request: ModelRequest, signal
 export async function embed(context: OllamaContext, request: ModelRequest, signal: AbortSignal): Promise<Answer> {
   const model = findModel(context, request.model);
   if (model === undefined) throw new OllamaError(404, `model "${request.model}" not found, try pulling it first`);
+  const startedMs = context.clock.now();
   const lease = await acquire(context, model, request, signal);
+  const loadMs = context.clock.now() - startedMs;
   try {
-    if (request.input.length > 0) await embedding(lease.runner, request.input.length, signal, context);
+    if (request.input.length === 0) return { json: { model: request.model, embeddings: [] } };
+    await embedding(lease.runner, request.input.length, signal, context);
     const embeddings = request.input.map((text) => unitVector(`${model.name} ${text}`, model.embeddingLength));
-    return { json: { model: request.model, embeddings } };
+    const times = {
+      total_duration: nanoseconds(context.clock.now() - startedMs),
+      load_duration: nanoseconds(loadMs),
+      prompt_eval_count: request.input.reduce((sum, text) => sum + Math.ceil(text.length / 4), 0),
+    };
+    return { json: { model: request.model, embeddings, ...times } };
   } finally {
     lease.release();
   }
@@ -153,9 +161,7 @@ function head(context: OllamaContext, request: ModelRequest): object {
   return { model: request.model, created_at: context.clock.dateOf(context.clock.now()).toISOString() };
 }
 
-/** Durations in nanoseconds, as Go writes them. */
 function ending(piece: Piece, loadMs: number, totalMs: number): object {
-  const nanoseconds = (ms: number): number => Math.round(ms * 1e6);
   return {
     done: true,
     done_reason: piece.done,
@@ -166,6 +172,11 @@ function ending(piece: Piece, loadMs: number, totalMs: number): object {
     eval_count: piece.words,
     eval_duration: nanoseconds(piece.wordsMs),
   };
+}
+
+/** Go writes durations in nanoseconds. */
+function nanoseconds(ms: number): number {
+  return Math.round(ms * 1e6);
 }
 
 async function* lines(...objects: object[]): AsyncGenerator<object> {

@@ -48,6 +48,8 @@ export class OllamaRunner {
   cancelExpiry: () => void = () => {};
   refs = 0;
   loading = true;
+  /** Its process is being ended; it is listed until that is done. */
+  leaving = false;
   readonly #dead = new AbortController();
   readonly #dependencies: RunnerDependencies;
 

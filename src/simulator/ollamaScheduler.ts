@@ -14,6 +14,8 @@ const RESCHEDULE_MS = 250;
 /** It looks for the memory of an unloaded model this often, and gives up waiting after so long. */
 const RECOVERY_POLL_MS = 250;
 const RECOVERY_LIMIT_MS = 5000;
+/** Ending a runner's process takes this long; until then `/api/ps` lists the model, though the unload was answered. */
+const EXIT_MS = 40;
 
 export interface AcquireRequest {
   readonly model: ModelSpec;
@@ -123,7 +125,7 @@ export class OllamaScheduler {
       const runner = this.loaded.get(request.model.name);
       let victim: OllamaRunner | undefined;
       if (runner !== undefined) {
-        while (runner.loading && !runner.dead.aborted) await sleep(this.#dependencies.clock, 20);
+        while ((runner.loading || runner.leaving) && !runner.dead.aborted) await sleep(this.#dependencies.clock, 20);
         if (this.loaded.get(request.model.name) !== runner) continue;
         if (!needsReload(runner, request.options)) return this.#use(runner, request);
         victim = runner;
@@ -267,8 +269,10 @@ export class OllamaScheduler {
     const base = { model: name, holder: runner.process.holder };
     recorder.add({ kind: 'unload-start', ...base, reason });
     const beforeMb = this.#totalFreeMb();
+    runner.leaving = true;
+    await sleep(clock, EXIT_MS);
     void runner.exit();
-    this.loaded.delete(name);
+    if (this.loaded.get(name) === runner) this.loaded.delete(name);
     recorder.add({ kind: 'gone', ...base });
     this.#changed();
     await this.#recovery(

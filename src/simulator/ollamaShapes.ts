@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from './clock.js';
-import { longestStayMs } from './goDuration.js';
+import { LONGEST_STAY_MS } from './goDuration.js';
 import type { OllamaRunner } from './ollamaRunner.js';
 import type { ModelSpec } from './presets.js';
 
@@ -42,18 +42,13 @@ export function tagsEntry(model: ModelSpec): Record<string, unknown> {
 /** An entry of `/api/ps`. A model that is still loading is listed too, with its whole estimate: so does the real one. */
 export function psEntry(runner: OllamaRunner, clock: Clock): Record<string, unknown> {
   const vramMb = Object.values(runner.placement.vramMb).reduce((sum, mb) => sum + mb, 0);
-  const expiresAtMs =
-    runner.expiresAtMs === null || runner.expiresAtMs === Number.POSITIVE_INFINITY
-      ? clock.now() + runner.sessionMs
-      : runner.expiresAtMs;
-  const { parent_model, ...details } = modelDetails(runner.model);
   return {
     name: runner.model.name,
     model: runner.model.name,
     size: runner.placement.sizeMb * BYTES_PER_MB,
     digest: digestOf(runner.model),
-    details: { parent_model, ...details },
-    expires_at: expiryDate(clock, expiresAtMs),
+    details: modelDetails(runner.model),
+    expires_at: expiryDate(clock, runner.expiresAtMs ?? clock.now() + runner.sessionMs).toISOString(),
     size_vram: vramMb * BYTES_PER_MB,
   };
 }
@@ -75,7 +70,7 @@ export function showAnswer(model: ModelSpec): Record<string, unknown> {
   };
 }
 
-function expiryDate(clock: Clock, atMs: number): string {
-  const stayMs = longestStayMs(atMs - clock.now());
-  return clock.dateOf(clock.now() + stayMs).toISOString();
+/** "For ever" is Go's longest duration from now on, 292 years, at any speed. */
+function expiryDate(clock: Clock, atMs: number): Date {
+  return Number.isFinite(atMs) ? clock.dateOf(atMs) : new Date(clock.dateOf(clock.now()).getTime() + LONGEST_STAY_MS);
 }

@@ -15,6 +15,9 @@ import type { RecordEntry } from './record.js';
 import { Recorder } from './recorder.js';
 import { readState, type SavedState, writeState } from './stateFile.js';
 
+/** More than can have been recorded between two saves. */
+const SEQ_GAP = 100_000;
+
 export interface SimulatorOptions {
   /** One of `PRESETS`. */
   readonly preset: string;
@@ -67,7 +70,8 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
   const { stateFile, seed = 1, speed = 1 } = options;
   const saved = stateFile === undefined ? null : readState(stateFile);
   const clock = options.clock ?? new SystemClock(speed);
-  const recorder = new Recorder(clock, saved?.lastSeq);
+  // Entries after the last save are lost in a kill; the numbers go on well above theirs, so that none comes twice.
+  const recorder = new Recorder(clock, saved === null ? 0 : saved.lastSeq + SEQ_GAP);
   const cards = preset.cards.map(({ uuid, totalMb }) => ({ gpu: uuid, totalMb }));
   recorder.add({ kind: 'start', preset: options.preset, seed, speed, cards });
   const faults = new FaultBoard(clock, recorder);
