@@ -26,7 +26,7 @@ export async function waitWorking(options: {
 }): Promise<void> {
   const { address, namespace, timeoutMs, signal, since } = options;
   const connection = await Connection.connect({ address });
-  const polled = (name: string, taskQueueType: proto.temporal.api.enums.v1.TaskQueueType) => async () => {
+  const polled = (name: string, taskQueueType: temporal.api.enums.v1.TaskQueueType) => async () => {
     const { pollers } = await connection.workflowService.describeTaskQueue({
       namespace,
       taskQueue: { name },

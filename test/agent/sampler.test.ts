@@ -110,19 +110,30 @@ describe('the sampler', () => {
     const { reader, sampler } = begin();
     const edges: GpuEdge[] = [];
     const off = sampler.onEdge((edge) => edges.push(edge));
-    reader.say({ gpus: [gpu(500)], processes: [] });
-    reader.say({ gpus: [gpu(560)], processes: [{ uuid: 'GPU-a', pid: 200, name: 'game', usedMb: 60 }] });
-    reader.say({ gpus: [gpu(600)], processes: [{ uuid: 'GPU-a', pid: 5, name: 'runner', usedMb: 60 }] });
+    reader.say({ takenAt: 1_000, gpus: [gpu(500)], processes: [] });
+    reader.say({ takenAt: 2_000, gpus: [gpu(560)], processes: [{ uuid: 'GPU-a', pid: 200, name: 'game', usedMb: 60 }] });
+    reader.say({ takenAt: 3_000, gpus: [gpu(600)], processes: [{ uuid: 'GPU-a', pid: 5, name: 'runner', usedMb: 60 }] });
     expect(edges).toEqual([
       { kind: 'foreign-process', uuid: 'GPU-a', pid: 200, name: 'game', came: true, usedMb: 60 },
       { kind: 'vram-changed', uuid: 'GPU-a', fromMb: 500, toMb: 600 },
       { kind: 'foreign-process', uuid: 'GPU-a', pid: 200, name: 'game', came: false, usedMb: 60 },
     ]);
     off();
-    reader.say({ gpus: [gpu(9_000)] });
+    reader.say({ takenAt: 4_000, gpus: [gpu(9_000)] });
     expect(edges).toHaveLength(3);
     await sampler.stop();
     expect(reader.stopped).toBe(true);
+  });
+
+  it('looks for edges once a period, however dense the samples are', () => {
+    const { reader, sampler } = begin();
+    const edges: GpuEdge[] = [];
+    sampler.onEdge((edge) => edges.push(edge));
+    for (let at = 0; at <= 2_000; at += 100) reader.say({ takenAt: at, gpus: [gpu(500 + at)] });
+    expect(edges).toEqual([
+      { kind: 'vram-changed', uuid: 'GPU-a', fromMb: 500, toMb: 1_400 },
+      { kind: 'vram-changed', uuid: 'GPU-a', fromMb: 1_400, toMb: 2_300 },
+    ]);
   });
 
   it('shows why a reader does not start', async () => {
