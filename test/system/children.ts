@@ -1,0 +1,38 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+/** A worker of the build as a real process, so that it can be killed like one. */
+export interface WorkerProcess {
+  readonly pid: number;
+  /** What it printed so far, for the message of a failed test. */
+  readonly log: () => string;
+  /** `kill -9`; resolves when it is gone. */
+  kill(): Promise<void>;
+  /** SIGTERM; resolves when it is gone. */
+  stop(): Promise<void>;
+  /** Its exit code, once it has ended. */
+  readonly ended: Promise<number | null>;
+}
+
+const WORKER = fileURLToPath(new URL('../../dist/worker.js', import.meta.url));
+
+export function startWorker(role: 'control' | 'agent', env: NodeJS.ProcessEnv): WorkerProcess {
+  const child: ChildProcess = spawn(process.execPath, [WORKER, '--role', role], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let log = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (data: Buffer) => {
+      log += data.toString();
+    });
+  }
+  const exited = once(child, 'exit').then(([code]) => code as number | null);
+  const end = async (signal: NodeJS.Signals) => {
+    if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+    await exited;
+  };
+  if (child.pid === undefined) throw new Error(`the ${role} worker did not start`);
+  return { pid: child.pid, log: () => log, kill: () => end('SIGKILL'), stop: () => end('SIGTERM'), ended: exited };
+}
