@@ -11,6 +11,10 @@ const MAX_QUEUE = 512;
 
 /** It looks again after this many ms when another load is under way on the cards it needs. */
 const RESCHEDULE_MS = 250;
+/** It looks this often whether the client of a load has left. */
+const CANCEL_NOTICED_MS = 250;
+/** Those who wait for a load under way look this often. */
+const LOADING_POLL_MS = 20;
 /** It looks for the memory of an unloaded model this often, and gives up waiting after so long. */
 const RECOVERY_POLL_MS = 250;
 const RECOVERY_LIMIT_MS = 5000;
@@ -199,11 +203,22 @@ export class OllamaScheduler {
         this.#hand(runner, request);
       })
       .catch((error: unknown) => {
+        request.reject(error instanceof Error ? error : new Error(String(error)));
+        if (signal.aborted) return this.#cancelled(runner);
         runner.refs--;
         runner.sessionMs = 0;
-        request.reject(error instanceof Error ? error : new Error(String(error)));
         this.#complete(() => this.#unload(runner, 'load failed'));
       });
+  }
+
+  /** Who asks for the model before Ollama notices is answered as if it were loaded, and it leaves all the same. */
+  #cancelled(runner: OllamaRunner): void {
+    const { clock } = this.#dependencies;
+    clock.after(CANCEL_NOTICED_MS, () => {
+      runner.refs--;
+      runner.loading = false;
+      clock.after(2 * LOADING_POLL_MS, () => this.#complete(() => this.#unload(runner, 'load cancelled')));
+    });
   }
 
   #use(runner: OllamaRunner, request: Pending): void {

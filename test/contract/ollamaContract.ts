@@ -17,6 +17,8 @@ export interface OllamaUnderTest {
 /** Far more tokens than any test waits for. */
 const ENDLESS = { num_predict: 20_000, seed: 1 };
 const LONG = '24h';
+/** A load takes a third of a second: a test that must act within it may come too late on a busy machine. */
+const DURING_LOAD = { retry: 2 };
 
 /**
  * What vramflow relies on, as a real Ollama was seen to do it (0.6.5 on a CPU). Each test runs unchanged against the real
@@ -132,7 +134,7 @@ export function describeOllamaContract(name: string, start: () => Promise<Ollama
       expect(secondsLeft(after)).toBeGreaterThan(23 * 3600);
     });
 
-    test('lists a model from the moment its load begins', async () => {
+    test('lists a model from the moment its load begins', DURING_LOAD, async () => {
       const { first } = server.models;
       let loaded = false;
       const loading = load(first).then(() => {
@@ -240,7 +242,7 @@ export function describeOllamaContract(name: string, start: () => Promise<Ollama
       await eventually(async () => expect(await resident()).toEqual([]));
     });
 
-    test('lets a load under way end before it unloads', async () => {
+    test('lets a load under way end before it unloads', DURING_LOAD, async () => {
       const { first } = server.models;
       const loading = load(first);
       await eventually(async () => expect(await resident()).toEqual([first]));
@@ -261,7 +263,7 @@ export function describeOllamaContract(name: string, start: () => Promise<Ollama
       expect(secondsLeft(await line(first))).toBeGreaterThan(23 * 3600);
     });
 
-    test('cancels a load whose caller disconnects', async () => {
+    test('cancels a load whose caller disconnects', DURING_LOAD, async () => {
       const { first } = server.models;
       const caller = new AbortController();
       const loading = ollama.load(first, { signal: caller.signal, keepAlive: LONG });
@@ -296,17 +298,23 @@ export function describeOllamaContract(name: string, start: () => Promise<Ollama
       await kept.return?.();
     });
 
-    test('goes on with a load that another caller still wants', async () => {
-      const { first } = server.models;
-      const caller = new AbortController();
-      const leaving = ollama.load(first, { signal: caller.signal, keepAlive: LONG });
-      await eventually(async () => expect(await resident()).toEqual([first]));
-      const staying = load(first);
-      caller.abort();
-      await expect(leaving).rejects.toMatchObject({ kind: 'aborted' });
-      await staying;
-      expect(await resident()).toEqual([first]);
-    });
+    test(
+      'answers a load that comes too soon after a cancelled one, and drops the model all the same',
+      DURING_LOAD,
+      async () => {
+        const { first } = server.models;
+        const caller = new AbortController();
+        const cancelled = ollama.load(first, { signal: caller.signal, keepAlive: LONG });
+        await eventually(async () => expect(await resident()).toEqual([first]));
+        caller.abort();
+        const next = load(first);
+        await expect(cancelled).rejects.toMatchObject({ kind: 'aborted' });
+        await next; // Says that it is loaded.
+        await eventually(async () => expect(await resident()).toEqual([]));
+        await load(first); // Now that the cancelled one is off the list, it stays.
+        expect(await resident()).toEqual([first]);
+      },
+    );
 
     test('makes room by itself: it drops the idle model with the shortest keep-alive', async () => {
       const crowd = [...server.crowd];

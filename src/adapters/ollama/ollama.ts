@@ -71,7 +71,11 @@ export interface Ollama {
   version(signal: AbortSignal): Promise<string>;
   installed(signal: AbortSignal): Promise<InstalledModel[]>;
   resident(signal: AbortSignal): Promise<ResidentModel[]>;
-  /** Loads by an empty request; resolves when the server says loaded. */
+  /**
+   * Loads by an empty request; resolves when the server says loaded. That is no proof. A cancelled load is listed for
+   * some 250 ms more, until the server notices; whoever asks for the model meanwhile, even for an answer, gets one, and
+   * then the model is dropped (0.6.5). So after a cancelled load, wait until `resident` no longer lists the model.
+   */
   load(model: string, options: { signal: AbortSignal; keepAlive: string }): Promise<void>;
   /**
    * Asks the server to drop the model (keep_alive 0). The API's word is no proof; the caller proves: the server
