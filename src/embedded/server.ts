@@ -1,10 +1,11 @@
 /** vramflow's own Temporal server: one per data folder, a process of its own that outlives whoever starts it. */
-import { access, constants, mkdir } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Connection } from '@temporalio/client';
 
 import type { Binary } from './binary.js';
+import { requireWritable } from './dataFolder.js';
 import { lastLines, markerOf, readRecord, startDetached, writeRecord } from './detached.js';
 import { EmbeddedServerError } from './errors.js';
 import { connectHealthy } from './health.js';
@@ -232,21 +233,6 @@ async function refuseNewerDatabase(database: string, before: ServerRecord | null
     `${database} was last used by Temporal server ${formatVersion(before.server)}; ${binary.path} contains ${formatVersion(binary.server)}.`,
     `Use the newer program (it was ${before.binary}) with --set temporal.binary=<path>, or move the database away to begin anew.`,
   );
-}
-
-async function requireWritable(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    await access(folder, constants.W_OK | constants.X_OK);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new EmbeddedServerError(
-      'data-folder',
-      `The data folder ${folder} cannot be written: ${why}.`,
-      'Give your user the right to write there, or name another folder: VRAMFLOW_DATA_DIR=<folder>',
-      { cause: error },
-    );
-  }
 }
 
 function describe(record: ServerRecord, pid: number, dataFolder: string, started: boolean): RunningServer {

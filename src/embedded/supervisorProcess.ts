@@ -3,14 +3,15 @@ import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 
+import { requireWritable } from './dataFolder.js';
 import { type Detached, startDetached } from './detached.js';
 import { EmbeddedServerError } from './errors.js';
 import { findSupervisor, type SupervisorRecord, supervisorFiles, supervisorMarker } from './supervisor.js';
 
 const POLL_MS = 100;
 
-/** @throws what spawn reports */
-export function startSupervisor(options: {
+/** @throws EmbeddedServerError `data-folder`; what spawn reports */
+export async function startSupervisor(options: {
   dataFolder: string;
   command: string;
   args: readonly string[];
@@ -18,6 +19,7 @@ export function startSupervisor(options: {
   cwd: string;
 }): Promise<Detached> {
   const { dataFolder, ...start } = options;
+  await requireWritable(dataFolder);
   return startDetached({ ...start, marker: supervisorMarker(dataFolder), logFile: supervisorFiles(dataFolder).log });
 }
 

@@ -17,10 +17,10 @@ import { follow, startSupervisor, waitSupervisor } from '../../embedded/supervis
 import { bringUp, DEFAULT_PRESET, DIST } from '../bringUp.js';
 import type { CliContext } from '../context.js';
 import { embeddedUserError } from '../embeddedUserError.js';
-import { EXIT } from '../exitCodes.js';
+import { Exit, exitWith } from '../exit.js';
+import { EXIT, type ExitCode } from '../exitCodes.js';
 import { configOf, homeOf, outputOf } from '../globalOptions.js';
 import type { Output } from '../output.js';
-import { UserError } from '../userError.js';
 
 /** A first start may build Temporal: a bound for all of it. */
 const READY_MS = 40 * 60_000;
@@ -60,24 +60,29 @@ async function up(command: Command, context: CliContext, options: UpOptions): Pr
   const offset = await sizeOf(log);
   const started = running === null ? await launch(data, context, options) : null;
   if (started === null) output.talk('vramflow is being started already; waiting for it.');
-  let ended = false;
+  let ended: ExitCode | null = null;
   const exited = started?.exited.then(({ code }) => {
-    ended = true;
-    return code;
+    ended = (code ?? EXIT.unexpected) as ExitCode;
+    return ended;
   });
   const followed = new AbortController();
   const following = follow(log, started?.logOffset ?? offset, (text) => context.stderr.write(text), followed.signal);
   try {
     const signal = interrupted.signal;
-    const { facts } = await waitSupervisor({ dataFolder: data, ended: () => ended, readyMs: READY_MS, signal });
+    const { facts } = await waitSupervisor({
+      dataFolder: data,
+      ended: () => ended !== null,
+      readyMs: READY_MS,
+      signal,
+    });
     if (facts !== null) tell(output, facts, data);
     if (options.detach === true || exited === undefined) return;
     output.talk('Ctrl-C ends the workers; Temporal goes on.');
-    const code = await Promise.race([exited, interrupted.happened]);
-    if (code !== undefined && code !== 0)
-      throw new UserError('vramflow ended.', { exitCode: EXIT.failed, remedy: log });
+    exitWith((await Promise.race([exited, interrupted.happened])) ?? EXIT.ok);
   } catch (error) {
-    if (!interrupted.signal.aborted) throw error;
+    if (interrupted.signal.aborted) return;
+    // Its own words, passed on above, have said why.
+    throw ended === null ? error : new Exit(ended);
   } finally {
     if (interrupted.signal.aborted && started !== null) await end(output, data);
     followed.abort();
