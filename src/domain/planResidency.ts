@@ -3,10 +3,10 @@ import { CPU } from '../contracts/names.js';
 import type { PlanResult } from '../contracts/plan.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation, Target } from '../contracts/residency.js';
-import { byText, type HostView, labelOf, type PerGpu, viewHost } from './planner/hostView.js';
+import { byText, type HostView, labelOf, viewHost } from './planner/hostView.js';
 import { refuse, refuseRoom } from './planner/refusal.js';
 import { makeRoom, notChosen, type Room, startOf } from './planner/room.js';
-import { settleSoft } from './planner/soft.js';
+import { isBroken, type Settled, settleSoft } from './planner/soft.js';
 import { arrange } from './planner/steps.js';
 import { type Demands, isObstacle, type Removal, readWishes } from './planner/wishes.js';
 import { listed, mb, seconds } from './planner/wording.js';
@@ -29,34 +29,50 @@ export function planResidency(observed: HostObservation, target: Target, policy:
     const neededMb = target.asked === undefined ? null : (host.tenants.get(target.asked)?.tenant.chargeMb ?? null);
     return { kind: 'refusal', refusal: refuse(host, demands, neededMb), because, rejected: [] };
   }
-  const start = startOf(host, demands, target);
-  const room = makeRoom(start);
-  if (room === null) {
-    const rejected = [...demands.notes, ...notChosen(start, new Set())];
-    return { kind: 'refusal', refusal: refuseRoom(host, start, target), because, rejected };
+  // Soft tenants are counted on to stay. Each round takes at least one of them out, so the rounds are few.
+  const leaving = new Set(demands.soft.filter(isBroken).map(({ view }) => view.id));
+  for (;;) {
+    const start = startOf(host, demands, target, leaving);
+    const room = makeRoom(start);
+    if (room === null) {
+      const rejected = [...demands.notes, ...notChosen(start, new Set())];
+      return { kind: 'refusal', refusal: refuseRoom(host, start, target), because, rejected };
+    }
+    const wished = demands.removals.filter(({ view }) => !room.staysOnCpu.includes(view));
+    const removals = [...wished, ...room.victims.map((view) => victim(view, room))];
+    const gone = new Set([...leaving, ...[...removals.map(({ view }) => view), ...room.yielding].map(({ id }) => id)]);
+    const settled = settleSoft(demands.soft, { host, target, room, gone });
+    if (!Array.isArray(settled)) return planOf(host, demands, room, removals, settled, because);
+    for (const id of settled) leaving.add(id);
   }
-  return planWith(host, demands, room, target);
 }
 
-function planWith(host: HostView, demands: Demands, room: Room, target: Target): PlanResult {
-  const { because } = target;
-  const wished = demands.removals.filter(({ view }) => !room.staysOnCpu.includes(view));
-  const removals = [...wished, ...room.victims.map((view) => victim(view, room))];
-  const gone = new Set(removals.map(({ view }) => view.id));
-  const settled = settleSoft(host, demands, target, gone, room.budget, freeAfter(host, demands, room, gone));
+function planOf(
+  host: HostView,
+  demands: Demands,
+  room: Room,
+  removals: Removal[],
+  settled: Settled,
+  because: string,
+): PlanResult {
   const { steps, expectedMs } = arrange(host, {
     removals: [...removals, ...settled.removals],
     placed: [...room.placed, ...settled.placed],
     cpuLoads: [...demands.cpuLoads, ...settled.cpuLoads],
     because,
   });
-  const displaced = room.victims.map((view) => view.id).sort(byText);
   const onCpu = room.staysOnCpu.map(({ id }) => ({
     tenant: id,
     reason: 'stays in system memory: no room for it whole',
   }));
-  const rejected = [...demands.notes, ...onCpu, ...room.rejected, ...settled.rejected];
-  return { kind: 'plan', steps, because, displaced, rejected, expectedMs };
+  return {
+    kind: 'plan',
+    steps,
+    because,
+    displaced: room.victims.map((view) => view.id).sort(byText),
+    rejected: [...demands.notes, ...onCpu, ...room.rejected, ...settled.rejected],
+    expectedMs,
+  };
 }
 
 function victim(view: Room['victims'][number], { placed }: Room): Removal {
@@ -66,25 +82,6 @@ function victim(view: Room['victims'][number], { placed }: Room): Removal {
   const back = kind === 'embedder' ? 'it works on the CPU meanwhile' : `${seconds(loadMs)} to load again`;
   const why = `makes room for ${forWhom}: the cheapest that suffices, priority ${priority}${idle}, ${back}`;
   return { view, kind: kind === 'embedder' ? 'to-cpu' : 'unload', why };
-}
-
-/** What a reading will show as free, the reserve included, before soft wishes are settled; −∞ where unknown. */
-function freeAfter(host: HostView, demands: Demands, { placed }: Room, gone: Set<string>): PerGpu {
-  const counted = new Set([
-    ...gone,
-    ...demands.soft.map(({ view }) => view.id),
-    ...placed.map(({ need }) => need.view.id),
-  ]);
-  const staying = [...host.tenants.values()].filter(({ id }) => !counted.has(id));
-  return host.gpus.map(({ problem, device, baseMb }, at) => {
-    if (problem !== null) return Number.NEGATIVE_INFINITY;
-    const held = staying.reduce((mbHeld, view) => mbHeld + (view.heldMb[at] ?? 0), 0);
-    const loaded = placed.reduce(
-      (mbLoaded, { need, landing }) => mbLoaded + (need.ownMb[at] ?? 0) + (landing.afterMb[at] ?? 0),
-      0,
-    );
-    return (device.totalMb ?? 0) - baseMb - held - loaded;
-  });
 }
 
 /** True when the observation is what the target wants: nothing is left to do. */

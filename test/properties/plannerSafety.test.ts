@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { CPU, EMBEDDER } from '../../src/contracts/names.js';
 import { explainPlan } from '../../src/domain/explainPlan.js';

@@ -25,17 +25,6 @@ export interface Landing {
   afterMb: PerGpu;
 }
 
-/** A budget over the course of a plan: what may still be taken, and the narrowest it was while something loaded. */
-export interface Budget {
-  roomMb: PerGpu;
-  slackMb: PerGpu;
-}
-
-export const budgetOf = (roomMb: PerGpu): Budget => ({
-  roomMb: [...roomMb],
-  slackMb: roomMb.map(() => Number.POSITIVE_INFINITY),
-});
-
 /**
  * One after the other, what needs the most beyond its charge first: the order in which the peaks are lowest.
  */
@@ -45,24 +34,21 @@ export const inLoadOrder = (needs: Need[]): Need[] =>
       b.peakMb - b.chargeMb - (a.peakMb - a.chargeMb) || b.chargeMb - a.chargeMb || byText(a.view.id, b.view.id),
   );
 
-/** Places all needs, in their order, and takes their room from the budget. Null where one does not fit. */
-export function placeAll(needs: Need[], budget: Budget): Landing[] | null {
+/** Places all needs, in their order, and takes their room from `roomMb`. Null where one does not fit. */
+export function placeAll(needs: Need[], roomMb: PerGpu): Landing[] | null {
   const landings: Landing[] = [];
   for (const need of needs) {
-    const landing = land(need, budget.roomMb);
+    const landing = land(need, roomMb);
     if (landing === null) return null;
-    take(budget, landing);
+    take(roomMb, landing);
     landings.push(landing);
   }
   return landings;
 }
 
-export function take(budget: Budget, landing: Landing): void {
-  for (const [gpu, peak] of landing.peakMb.entries()) {
-    const room = budget.roomMb[gpu] ?? 0;
-    if (peak > 0) budget.slackMb[gpu] = Math.min(budget.slackMb[gpu] ?? 0, room - peak);
-    budget.roomMb[gpu] = room - (landing.afterMb[gpu] ?? 0);
-  }
+/** What the landing holds for good is no longer free. */
+export function take(roomMb: PerGpu, landing: Landing): void {
+  for (const [gpu, taken] of landing.afterMb.entries()) roomMb[gpu] = (roomMb[gpu] ?? 0) - taken;
 }
 
 /** Where one load lands. GPUs that may take nothing have a room of −∞. */
@@ -122,15 +108,13 @@ function spread(need: Need, roomMb: PerGpu): Landing | null {
   return { peakMb: split(need.peakMb, room), afterMb: split(need.chargeMb, room) };
 }
 
-/** A load that died half-way goes on where it is. */
+/** A load that died half-way goes on where it is, on its one GPU. */
 function whereItIs(need: Need, roomMb: PerGpu): Landing | null {
-  const room = roomMb.map((free, gpu) => ((need.ownMb[gpu] ?? 0) > 0 ? Math.max(0, free + (need.ownMb[gpu] ?? 0)) : 0));
-  if (sum(room) < need.peakMb) return null;
-  const beyondOwn = (share: number, gpu: number): number => share - (need.ownMb[gpu] ?? 0);
-  return {
-    peakMb: split(need.peakMb, room).map((share, gpu) => Math.max(0, beyondOwn(share, gpu))),
-    afterMb: split(need.chargeMb, room).map(beyondOwn),
-  };
+  const gpu = need.ownMb.findIndex((own) => own > 0);
+  const own = need.ownMb[gpu] ?? 0;
+  if ((roomMb[gpu] ?? Number.NEGATIVE_INFINITY) + own < need.peakMb) return null;
+  const there = (amountMb: number): PerGpu => roomMb.map((_, index) => (index === gpu ? amountMb : 0));
+  return { peakMb: there(Math.max(0, need.peakMb - own)), afterMb: there(need.chargeMb - own) };
 }
 
 /** Splits an amount in proportion to the room, in whole MB, never above it. */

@@ -3,7 +3,7 @@ import { EMBEDDER, tenantName } from '../../contracts/names.js';
 import type { Refusal } from '../../contracts/plan.js';
 import type { Target } from '../../contracts/residency.js';
 import { type Gpu, type HostView, type PerGpu, sum, type TenantView } from './hostView.js';
-import { budgetOf, type Need, placeAll } from './placement.js';
+import { type Need, placeAll } from './placement.js';
 import type { Holder, Start } from './room.js';
 import { cheapestVictims } from './victims.js';
 import type { Obstacle } from './wishes.js';
@@ -95,7 +95,7 @@ function unusableGpu(host: HostView, start: Start, need: Need | undefined): Obst
     return Number.isFinite(room) ? room : device?.totalMb === null ? Number.MAX_SAFE_INTEGER : capacityMb;
   });
   if (out.length === 0) return null;
-  if (!nowhereElse && placeAll(start.needs, budgetOf(asIfEmpty)) === null) return null;
+  if (!nowhereElse && placeAll(start.needs, asIfEmpty) === null) return null;
   const quarantined = out.find((gpu) => gpu.problem?.code === 'device-quarantined');
   const reasons = out.map((gpu) => `${gpu.label}: ${gpu.problem?.reason}`);
   const room = nowhereElse ? `${needs(need)}, and no GPU takes anything new` : shortage(host, start, need);

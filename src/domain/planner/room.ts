@@ -2,21 +2,12 @@
 import type { Rejected } from '../../contracts/plan.js';
 import type { Target } from '../../contracts/residency.js';
 import { byText, type HostView, type PerGpu, type TenantView } from './hostView.js';
-import {
-  type Budget,
-  budgetOf,
-  inLoadOrder,
-  type Landing,
-  landPartly,
-  type Need,
-  placeAll,
-  take,
-} from './placement.js';
-import { type Candidate, cheapestVictims } from './victims.js';
+import { inLoadOrder, type Landing, landPartly, type Need, placeAll, take } from './placement.js';
+import { type Candidate, cheapestVictims, withoutAll } from './victims.js';
 import { type Demands, isOnCpuOnly } from './wishes.js';
 import { counted } from './wording.js';
 
-/** A move of the embedder to the CPU and back. */
+/** A move of the embedder to the CPU, or back. */
 export const MOVE_MS = 2000;
 
 /** A tenant in the way, and why it must not be pushed out (null: it may). */
@@ -31,16 +22,6 @@ export interface Placed {
   partly: boolean;
 }
 
-export interface Room {
-  placed: Placed[];
-  victims: TenantView[];
-  /** In system memory, as they may be, because they do not fit on the GPU whole. */
-  staysOnCpu: TenantView[];
-  /** What is left when all of that is done. Soft tenants are not in it. */
-  budget: Budget;
-  rejected: Rejected[];
-}
-
 /** What the plan starts from: who is in the way, and what is free once the wished removals are done. */
 export interface Start {
   needs: Need[];
@@ -48,10 +29,24 @@ export interface Start {
   roomMb: PerGpu;
 }
 
-export function startOf(host: HostView, demands: Demands, target: Target): Start {
-  const leaving = new Set([...demands.removals, ...demands.soft].map(({ view }) => view.id));
-  const staying = [...host.tenants.values()].filter((view) => !leaving.has(view.id));
+export interface Room {
+  placed: Placed[];
+  victims: TenantView[];
+  /** Wished only while there is room, and now there is none: they are out of the way first. */
+  yielding: TenantView[];
+  /** In system memory, as they may be, because they do not fit on the GPU whole. */
+  staysOnCpu: TenantView[];
+  /** What is left when all of that is done. */
+  roomMb: PerGpu;
+  rejected: Rejected[];
+}
+
+/** @param leaving - soft tenants that leave the GPU whatever room there is */
+export function startOf(host: HostView, demands: Demands, target: Target, leaving: Set<string>): Start {
+  const gone = new Set([...demands.removals.map(({ view }) => view.id), ...leaving]);
+  const staying = [...host.tenants.values()].filter((view) => !gone.has(view.id));
   const needed = new Set(demands.needs.map((need) => need.view.id));
+  const soft = new Set(demands.soft.map(({ view }) => view.id));
   const roomMb = host.gpus.map((gpu, index) =>
     gpu.problem !== null
       ? Number.NEGATIVE_INFINITY
@@ -60,12 +55,15 @@ export function startOf(host: HostView, demands: Demands, target: Target): Start
   const inTheWay = staying.filter(
     (view) => !needed.has(view.id) && view.committedMb.some((mb, gpu) => mb > 0 && host.gpus[gpu]?.problem === null),
   );
-  return { needs: inLoadOrder(demands.needs), holders: inTheWay.map((view) => holderOf(view, target)), roomMb };
+  const holders = inTheWay.map((view) => holderOf(view, target, soft.has(view.id)));
+  return { needs: inLoadOrder(demands.needs), holders, roomMb };
 }
 
-function holderOf(view: TenantView, target: Target): Holder {
+function holderOf(view: TenantView, target: Target, soft: boolean): Holder {
   const costMs = view.tenant.kind === 'embedder' ? MOVE_MS : view.tenant.loadMs;
-  return { view, costMs, spared: whySpared(view, target) };
+  return soft
+    ? { view, costMs, rank: Number.NEGATIVE_INFINITY, spared: null }
+    : { view, costMs, rank: view.tenant.priority, spared: whySpared(view, target) };
 }
 
 function whySpared(view: TenantView, target: Target): Holder['spared'] {
@@ -89,42 +87,41 @@ export function makeRoom(start: Start): Room | null {
     const partly = new Set(yielding.slice(0, yielded));
     const whole = start.needs.filter((need) => !partly.has(need));
     const candidates = start.holders.filter((holder) => holder.spared === null);
-    const victims = placeAll(whole, budgetOf(start.roomMb)) ? [] : cheapestVictims(candidates, whole, start.roomMb);
+    const victims = placeAll(whole, [...start.roomMb]) ? [] : cheapestVictims(candidates, whole, start.roomMb);
     if (victims !== null) return settle(start, whole, [...partly], victims);
   }
   return null;
 }
 
-function settle(start: Start, whole: Need[], partly: Need[], victims: Candidate[]): Room {
-  const budget = budgetOf(
-    victims.reduce((room, { view }) => room.map((mb, gpu) => mb + (view.committedMb[gpu] ?? 0)), start.roomMb),
-  );
-  const landings = placeAll(whole, budget) ?? [];
+function settle(start: Start, whole: Need[], partly: Need[], chosen: Candidate[]): Room {
+  const roomMb = withoutAll(chosen, start.roomMb);
+  const landings = placeAll(whole, roomMb) ?? [];
   const placed = whole.flatMap((need, index): Placed[] => {
     const landing = landings[index];
     return landing === undefined ? [] : [{ need, landing, partly: false }];
   });
-  const staysOnCpu = partly.map((need) => need.view).filter(isOnCpuOnly);
-  for (const need of partly) {
-    if (staysOnCpu.includes(need.view)) continue;
-    const landing = landPartly(need, budget.roomMb);
-    take(budget, landing);
+  for (const need of partly.filter(({ view }) => !isOnCpuOnly(view))) {
+    const landing = landPartly(need, roomMb);
+    take(roomMb, landing);
     placed.push({ need, landing, partly: true });
   }
+  const [yielding, victims] = [chosen.filter(isSoft), chosen.filter((candidate) => !isSoft(candidate))];
   const looked = victims.length > 0 || partly.length > 0;
-  const chosen = new Set(victims.map(({ view }) => view.id));
   return {
     placed,
     victims: victims.map(({ view }) => view),
-    staysOnCpu,
-    budget,
-    rejected: looked ? notChosen(start, chosen) : [],
+    yielding: yielding.map(({ view }) => view),
+    staysOnCpu: partly.map(({ view }) => view).filter(isOnCpuOnly),
+    roomMb,
+    rejected: looked ? notChosen(start, new Set(chosen.map(({ view }) => view.id))) : [],
   };
 }
+
+const isSoft = ({ rank }: Candidate): boolean => rank === Number.NEGATIVE_INFINITY;
 
 /** Who was looked at and stays, and why. */
 export function notChosen(start: Start, chosen: Set<string>): Rejected[] {
   return start.holders
-    .filter((holder) => !chosen.has(holder.view.id))
+    .filter((holder) => !chosen.has(holder.view.id) && !isSoft(holder))
     .map((holder) => ({ tenant: holder.view.id, reason: holder.spared?.reason ?? 'not needed' }));
 }

@@ -1,9 +1,9 @@
-/** `gpu-if-room` (M5): decided last, with the memory that will be free once everything else is done. */
+/** `gpu-if-room` (M5): decided with the memory that will be free once everything else is done. */
 import type { Rejected } from '../../contracts/plan.js';
 import type { Target } from '../../contracts/residency.js';
-import type { HostView, PerGpu, TenantView } from './hostView.js';
-import { type Budget, type Landing, land, take } from './placement.js';
-import type { Placed } from './room.js';
+import type { HostView, PerGpu } from './hostView.js';
+import { type Landing, land, type Need, take } from './placement.js';
+import type { Placed, Room } from './room.js';
 import { type Demands, isOnCpuOnly, isWell, needOf, type Removal, type Soft, toCpu } from './wishes.js';
 import { mb } from './wording.js';
 
@@ -14,87 +14,109 @@ export interface Settled {
   rejected: Rejected[];
 }
 
+/** What the rest of the plan leaves, as far as it is planned. */
+export interface Rest {
+  host: HostView;
+  target: Target;
+  room: Room;
+  /** Whom the plan unloads or moves away, soft tenants that leave among them. */
+  gone: Set<string>;
+}
+
+/** Models before the embedder: the order in which they are settled. */
+export const inOrder = (soft: Soft[]): Soft[] => [
+  ...soft.filter(({ view }) => view.tenant.kind === 'model'),
+  ...soft.filter(({ view }) => view.tenant.kind === 'embedder'),
+];
+
+/** A tenant that holds GPU memory, but not as it should: it has to start anew to be there. */
+export const isBroken = ({ view }: Soft): boolean => view.onGpu && !isWell(view);
+
 /**
- * Settles the soft wishes, models before the embedder, each as if it and those after it were not on a GPU yet.
- * @param gone - what the plan unloads or moves away so far
- * @param freeMb - what a reading will show as free then, the reserve included; −∞ where the reading is unknown
+ * Settles the soft wishes one after the other, each as if it and those after it were not on a GPU.
+ * @returns the ids of those who were counted on to stay and cannot: the rest must be planned without them first
  */
-export function settleSoft(
-  host: HostView,
-  demands: Demands,
-  target: Target,
-  gone: Set<string>,
-  budget: Budget,
-  freeMb: PerGpu,
-): Settled {
+export function settleSoft(soft: Soft[], rest: Rest): Settled | string[] {
   const settled: Settled = { removals: [], placed: [], cpuLoads: [], rejected: [] };
-  const free = [...freeMb];
+  const roomMb = [...rest.room.roomMb];
+  const freeMb = freeAfter(rest, new Set(soft.map(({ view }) => view.id)));
   const present = new Set<string>();
-  const leaving = new Set(gone);
-  const rest = inOrder(demands.soft);
-  for (const soft of rest) leaving.add(soft.view.id);
-  for (const soft of rest) {
-    const { view, wish } = soft;
-    const beside = wish.notBeside.find((id) => isBeside(host, id, target, leaving, present));
+  const ordered = inOrder(soft);
+  const away = new Set([...rest.gone, ...ordered.map(({ view }) => view.id)]);
+  for (const [index, each] of ordered.entries()) {
+    const { view, wish } = each;
+    const later = ordered.slice(index + 1).filter((other) => isPresent(other, rest));
+    const beside = wish.notBeside.find((id) => isBeside(id, rest, away, present));
     // A GPU counts while more than the threshold is free on it.
-    const open = free.map((mbFree) => mbFree > wish.minFreeMb);
-    const why = `${target.because}: ${describeRoom(host, wish.minFreeMb, free, beside)}`;
-    if (beside === undefined && staysThrough(view, open, budget)) {
-      for (const [gpu, held] of view.committedMb.entries()) {
-        budget.roomMb[gpu] = (budget.roomMb[gpu] ?? 0) - held;
-        budget.slackMb[gpu] = (budget.slackMb[gpu] ?? 0) - held;
-        free[gpu] = (free[gpu] ?? 0) - (view.heldMb[gpu] ?? 0);
+    const open = freeMb.map((free) => beside === undefined && free > wish.minFreeMb);
+    if (isPresent(each, rest)) {
+      const roomWithout = released([each, ...later], roomMb);
+      if (!view.committedMb.every((mbHeld, gpu) => mbHeld <= 0 || (open[gpu] && mbHeld <= (roomWithout[gpu] ?? 0)))) {
+        return [view.id];
       }
+      for (const [gpu, held] of view.heldMb.entries()) freeMb[gpu] = (freeMb[gpu] ?? 0) - held;
       present.add(view.id);
       continue;
     }
-    const landing = beside === undefined ? landOpen(host, view, open, budget.roomMb) : null;
+    const need = needOf(rest.host, view, true);
+    const landing = landOpen(need, open, roomMb);
+    if (landing === null && later.length > 0 && landOpen(need, open, released(later, roomMb)) !== null) {
+      return later.map((other) => other.view.id);
+    }
+    const why = `${rest.target.because}: ${describeRoom(rest.host, wish.minFreeMb, freeMb, beside)}`;
     if (landing === null) {
-      if (stayAway(soft, why, settled) === 'on-cpu') present.add(view.id);
+      if (stayAway(each, why, settled) === 'on-cpu') present.add(view.id);
       continue;
     }
     if (view.onGpu || (view.tenant.kind === 'model' && view.onCpu)) {
       const kind = view.tenant.kind === 'embedder' ? 'to-cpu' : 'unload';
-      settled.removals.push({ view, kind, why: `${why}; it comes back once the rest is in place` });
+      settled.removals.push({ view, kind, why: `${rest.target.because}: it starts anew once the rest is in place` });
     }
-    take(budget, landing);
-    for (const [gpu, taken] of landing.afterMb.entries()) free[gpu] = (free[gpu] ?? 0) - taken;
-    settled.placed.push({ need: needOf(host, view, true), landing, partly: false });
+    take(roomMb, landing);
+    take(freeMb, landing);
+    settled.placed.push({ need, landing, partly: false });
     present.add(view.id);
   }
   return settled;
 }
 
-const inOrder = (soft: Soft[]): Soft[] => [
-  ...soft.filter(({ view }) => view.tenant.kind === 'model'),
-  ...soft.filter(({ view }) => view.tenant.kind === 'embedder'),
-];
+/** Counted on to stay where it is. */
+const isPresent = ({ view }: Soft, { gone }: Rest): boolean =>
+  !gone.has(view.id) && isWell(view) && view.committedMb.some((held) => held > 0);
+
+const released = (soft: Soft[], roomMb: PerGpu): PerGpu =>
+  roomMb.map((room, gpu) => soft.reduce((more, { view }) => more + (view.committedMb[gpu] ?? 0), room));
+
+/** What a reading will show as free, the reserve included, with none of the soft tenants there; −∞ where unknown. */
+function freeAfter({ host, room, gone }: Rest, soft: Set<string>): PerGpu {
+  const placed = new Set(room.placed.map(({ need }) => need.view.id));
+  const staying = [...host.tenants.values()].filter(({ id }) => !gone.has(id) && !soft.has(id) && !placed.has(id));
+  return host.gpus.map(({ problem, device, baseMb }, gpu) => {
+    if (problem !== null) return Number.NEGATIVE_INFINITY;
+    const held = staying.reduce((sum, view) => sum + (view.heldMb[gpu] ?? 0), 0);
+    const loaded = room.placed.reduce(
+      (sum, { need, landing }) => sum + (need.ownMb[gpu] ?? 0) + (landing.afterMb[gpu] ?? 0),
+      0,
+    );
+    return (device.totalMb ?? 0) - baseMb - held - loaded;
+  });
+}
 
 /** M5: the other one is resident or loading, or will be. Nobody knows: then it counts as there (law 1). */
-function isBeside(host: HostView, id: string, target: Target, leaving: Set<string>, present: Set<string>): boolean {
+function isBeside(id: string, { host, target }: Rest, away: Set<string>, present: Set<string>): boolean {
   const other = host.tenants.get(id)?.tenant;
   if (other === undefined) return false;
   const wished = target.wishes[id]?.place;
   if (present.has(id) || wished === 'gpu' || wished === 'cpu') return true;
-  if (leaving.has(id)) return false;
+  if (away.has(id)) return false;
   return other.holdings.length > 0 || !['absent', 'error'].includes(other.state);
 }
 
-/** It is on GPUs that count, as it should be, and was in nobody's way while the others loaded. */
-function staysThrough(view: TenantView, open: boolean[], budget: Budget): boolean {
-  if (!isWell(view) || view.committedMb.every((held) => held <= 0)) return false;
-  return view.committedMb.every(
-    (held, gpu) =>
-      held <= 0 || (open[gpu] === true && held <= (budget.roomMb[gpu] ?? 0) && held <= (budget.slackMb[gpu] ?? 0)),
-  );
-}
-
-/** Only GPUs with enough free count; a driver that places by itself knows nothing of that, so it must happen to fit. */
-function landOpen(host: HostView, view: TenantView, open: boolean[], roomMb: PerGpu): Landing | null {
-  const need = needOf(host, view, true);
-  const counted = (room: number, gpu: number): number => (open[gpu] === true ? room : Number.NEGATIVE_INFINITY);
+/** Only GPUs with enough free count. A driver that places by itself knows nothing of that: it must land on such. */
+function landOpen(need: Need, open: boolean[], roomMb: PerGpu): Landing | null {
+  const counted = (room: number, gpu: number): number => (open[gpu] ? room : Number.NEGATIVE_INFINITY);
   const landing = land(need, need.lands === 'driver' ? roomMb : roomMb.map(counted));
-  return landing?.peakMb.every((mbTaken, gpu) => mbTaken <= 0 || open[gpu] === true) ? landing : null;
+  return landing?.peakMb.every((taken, gpu) => taken <= 0 || open[gpu]) ? landing : null;
 }
 
 /** No room: the embedder, and a model that may, go to the CPU, which is not an error; other models stay away. */

@@ -89,26 +89,27 @@ function cpuLoad(host: HostView, view: TenantView, why: string): Action {
 function loadAction(host: HostView, { need, landing, partly }: Placed, because: string): Action {
   const { view } = need;
   const move = view.tenant.kind === 'embedder';
-  const landsOn = host.gpus.filter((_, gpu) => (landing.peakMb[gpu] ?? 0) > 0 || (landing.afterMb[gpu] ?? 0) > 0);
+  const goesOn = need.lands === 'there';
+  const landsOn = host.gpus.filter(
+    (_, gpu) =>
+      (landing.peakMb[gpu] ?? 0) > 0 || (landing.afterMb[gpu] ?? 0) > 0 || (goesOn && (need.ownMb[gpu] ?? 0) > 0),
+  );
   // A driver that places by itself may use any GPU that its server sees, so all of them are the step's.
   const reach = need.lands === 'driver' ? host.gpus : landsOn;
-  const gpus = devicesOf(
-    view,
-    reach.map((gpu) => gpu.id),
-  ).filter((id) => id !== CPU);
+  const gpus = reach.map((gpu) => gpu.id);
   const where = listed(landsOn.map((gpu) => gpu.label)) || 'a GPU';
   const room = partly
     ? `its ${mb(need.peakMb)} do not fit whole, so what is free on ${where} is used and the rest is in system memory`
-    : `needs ${mb(need.peakMb)} on ${where}`;
+    : `${goesOn ? `goes on with its attempt in state ${view.tenant.state}, ` : ''}needs ${mb(need.peakMb)} on ${where}`;
   return {
     kind: move ? 'move' : 'load',
     view,
-    devices: move || partly ? [...gpus, CPU] : gpus,
+    devices: move ? devicesOf(view, [...gpus, CPU]) : [...gpus, ...(partly ? [CPU] : [])],
     peakMb: landing.peakMb,
     addsMb: landing.afterMb,
     freesMb: move ? need.ownMb.map((own, gpu) => (own > 0 ? (view.heldMb[gpu] ?? 0) : 0)) : zeros(host),
     loads: true,
-    needsMb: partly ? 0 : Math.max(0, need.peakMb - (need.lands === 'there' ? sum(need.ownMb) : 0)),
+    needsMb: partly ? 0 : Math.max(0, need.peakMb - (goesOn ? sum(need.ownMb) : 0)),
     allowCpu: partly || view.tenant.allowCpu,
     to: landsOn[0]?.id ?? CPU,
     expectedMs: move ? MOVE_MS : view.tenant.loadMs,
@@ -130,7 +131,8 @@ function precedents(host: HostView, actions: Action[], index: number): Set<numbe
   for (const [earlier, other] of actions.slice(0, index).entries()) {
     const shares = other.devices.some((device) => gpus.has(device) && action.devices.includes(device));
     // M7: before a model's load ends, an embedder that is on a GPU has left it, whichever GPU that is.
-    const clearsTheWay = other.kind === 'move' && !other.loads && other.view.onGpu && action.kind === 'load';
+    const { tenant, onGpu } = other.view;
+    const clearsTheWay = tenant.kind === 'embedder' && !other.loads && onGpu && action.kind === 'load';
     if (shares || clearsTheWay || other.view === action.view) result.add(earlier);
   }
   return result;

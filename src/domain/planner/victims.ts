@@ -1,12 +1,14 @@
 /** Who makes room: the cheapest sufficient set, found by looking at all of them. */
 import { byText, type PerGpu, type TenantView } from './hostView.js';
-import { budgetOf, type Need, placeAll } from './placement.js';
+import { type Need, placeAll } from './placement.js';
 
 /** Up to here every set is looked at; beyond, the dearest are spared first. One host holds a handful. */
 const EXACT_UP_TO = 16;
 
 export interface Candidate {
   view: TenantView;
+  /** Whom to spare first: the tenant's priority; −∞ for what is wished only while there is room. */
+  rank: number;
   /** What its return costs, ms. */
   costMs: number;
 }
@@ -24,7 +26,7 @@ interface Cost {
  */
 export function cheapestVictims(candidates: Candidate[], needs: Need[], roomMb: PerGpu): Candidate[] | null {
   const dearestFirst = [...candidates].sort(
-    (a, b) => b.view.tenant.priority - a.view.tenant.priority || b.costMs - a.costMs || byText(a.view.id, b.view.id),
+    (a, b) => b.rank - a.rank || b.costMs - a.costMs || byText(a.view.id, b.view.id),
   );
   return dearestFirst.length <= EXACT_UP_TO
     ? searchAll(dearestFirst, needs, roomMb)
@@ -32,8 +34,8 @@ export function cheapestVictims(candidates: Candidate[], needs: Need[], roomMb: 
 }
 
 function searchAll(candidates: Candidate[], needs: Need[], roomMb: PerGpu): Candidate[] | null {
-  const priorities = [...new Set(candidates.map((candidate) => candidate.view.tenant.priority))];
-  const levels = candidates.map((candidate) => priorities.indexOf(candidate.view.tenant.priority));
+  const ranks = [...new Set(candidates.map((candidate) => candidate.rank))];
+  const levels = candidates.map((candidate) => ranks.indexOf(candidate.rank));
   const atMost = roomWithoutRest(candidates, roomMb);
   let best: { victims: Candidate[]; cost: Cost } | null = null;
 
@@ -41,7 +43,7 @@ function searchAll(candidates: Candidate[], needs: Need[], roomMb: PerGpu): Cand
     if (best !== null && compareCost(cost, best.cost) >= 0) return;
     const candidate = candidates[depth];
     if (candidate === undefined) {
-      if (placeAll(needs, budgetOf(room)) !== null) best = { victims, cost };
+      if (placeAll(needs, [...room]) !== null) best = { victims, cost };
       return;
     }
     if (!couldFit(needs, room, atMost[depth] ?? room)) return;
@@ -52,7 +54,7 @@ function searchAll(candidates: Candidate[], needs: Need[], roomMb: PerGpu): Cand
       names: [...cost.names, candidate.view.id].sort(byText),
     });
   };
-  visit(0, roomMb, [], { lostMs: priorities.map(() => 0), names: [] });
+  visit(0, roomMb, [], { lostMs: ranks.map(() => 0), names: [] });
   return (best as { victims: Candidate[] } | null)?.victims ?? null;
 }
 
@@ -90,8 +92,7 @@ function couldFit(needs: Need[], roomMb: PerGpu, restMb: PerGpu): boolean {
 
 /** For more tenants than can be looked at in every combination: all go, then each stays that can, dearest first. */
 function spareDearest(candidates: Candidate[], needs: Need[], roomMb: PerGpu): Candidate[] | null {
-  const fitsWithout = (victims: Candidate[]): boolean =>
-    placeAll(needs, budgetOf(victims.reduce((room, victim) => plus(room, victim.view.committedMb), roomMb))) !== null;
+  const fitsWithout = (victims: Candidate[]): boolean => placeAll(needs, withoutAll(victims, roomMb)) !== null;
   if (!fitsWithout(candidates)) return null;
   let victims = candidates;
   for (const candidate of candidates) {
@@ -100,5 +101,9 @@ function spareDearest(candidates: Candidate[], needs: Need[], roomMb: PerGpu): C
   }
   return victims;
 }
+
+/** The room once these are gone. */
+export const withoutAll = (gone: { view: TenantView }[], roomMb: PerGpu): PerGpu =>
+  gone.reduce((room, { view }) => plus(room, view.committedMb), [...roomMb]);
 
 const plus = (room: PerGpu, more: PerGpu): PerGpu => room.map((free, gpu) => free + (more[gpu] ?? 0));

@@ -135,7 +135,8 @@ export function toCpu(view: TenantView, why: string, demands: Pick<Demands, 'rem
 
 function toGpu(host: HostView, view: TenantView, why: string, demands: Demands): void {
   const { kind, state, allowCpu } = view.tenant;
-  const startsAnew = kind === 'model' && (view.onCpu || (allowCpu && view.onGpu));
+  const onOneGpu = view.committedMb.filter((held) => held > 0).length === 1;
+  const startsAnew = kind === 'model' && (view.onCpu || (view.onGpu && (allowCpu || !onOneGpu)));
   if (startsAnew) {
     const now = view.onCpu ? `it is ${view.onGpu ? 'partly ' : ''}in system memory` : `its state is ${state}`;
     demands.removals.push({ view, kind: 'unload', why: `${why}: ${now}, so it is loaded anew` });

@@ -1,5 +1,5 @@
 /** Hosts with 0–8 GPUs and up to 12 tenants in all states, and what may be wanted of them. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { CPU, EMBEDDER } from '../../../src/contracts/names.js';
 import type {
   DeviceObservation,
