@@ -39,10 +39,12 @@ async function load(agent: Agent, { step, operation }: StepCall, signal: AbortSi
   const find = () => agent.watch.resident().find((one) => one.id === step.tenant)?.model;
   await agent.watch.look();
   const before = usedMbOf(agent.sampler.latest());
-  const present = find();
+  const isThere = agent.observation().tenants.some((one) => one.id === step.tenant && one.state === 'resident');
+  const present = isThere ? find() : undefined;
   if (present && (step.allowCpu || isWhole(present))) {
     await agent.ollama.probe(model, { signal, keepAlive: KEEP_ALIVE });
     agent.uses.touch(step.tenant);
+    agent.watch.markProven(step.tenant);
     return { acted: false, proof: { beforeMb: before, afterMb: before, reclaimMs: null, by: 'it answers a probe' } };
   }
   if (gpus.length > 0 && agent.options.readerKind === 'nvidia-smi') {
@@ -76,6 +78,7 @@ async function load(agent: Agent, { step, operation }: StepCall, signal: AbortSi
       });
     }
     agent.uses.touch(step.tenant);
+    agent.watch.markProven(step.tenant);
     agent.setError(step.tenant, null);
     const whole = isWhole(loaded) ? 'size_vram is size' : 'partly or wholly on the CPU, as allowed';
     const proof: Proof = { beforeMb: before, afterMb: after, reclaimMs: null, by: `a probe answered, ${whole}` };

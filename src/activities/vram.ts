@@ -1,4 +1,4 @@
-import type { GpuSample } from '../adapters/gpu/reader.js';
+import type { GpuReading, GpuSample } from '../adapters/gpu/reader.js';
 
 /** Used MB by GPU; null where there is no reading. */
 export const usedMbOf = (sample: GpuSample): Record<string, number | null> =>
@@ -6,11 +6,7 @@ export const usedMbOf = (sample: GpuSample): Record<string, number | null> =>
 
 /** Free MB over some GPUs together; null if any of them is unknown. */
 export function freeMbOf(sample: GpuSample, gpus: string[]): number | null {
-  let free = 0;
-  for (const uuid of gpus) {
-    const gpu = sample.gpus.find((one) => one.uuid === uuid);
-    if (gpu?.totalMb == null || gpu.usedMb === null) return null;
-    free += gpu.totalMb - gpu.usedMb;
-  }
-  return free;
+  const readings = gpus.map((uuid) => sample.gpus.find((gpu): gpu is GpuReading => gpu.uuid === uuid)?.freeMb ?? null);
+  const known = readings.filter((mb) => mb !== null);
+  return known.length === readings.length ? known.reduce((sum, mb) => sum + mb, 0) : null;
 }

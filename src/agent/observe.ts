@@ -1,5 +1,5 @@
 /** The observation of a host, put together from what the agent's parts see. */
-import type { GpuSample } from '../adapters/gpu/reader.js';
+import type { GpuReading, GpuSample } from '../adapters/gpu/reader.js';
 import { CPU, EMBEDDER, modelTenant } from '../contracts/names.js';
 import type { HostPolicy, ModelPolicy } from '../contracts/policy.js';
 import type {
@@ -9,11 +9,11 @@ import type {
   HostObservation,
   TenantObservation,
 } from '../contracts/residency.js';
-import { attributeModels, foreignMb, type VramProcess } from '../domain/attribution.js';
+import { attributeModels, foreignMb, isGhost, type VramProcess } from '../domain/attribution.js';
 import type { EmbedderSwitch } from './embedderSwitch.js';
 import type { Gates } from './gates.js';
 import type { Footprint, Learned } from './learned.js';
-import type { OllamaWatch } from './ollamaWatch.js';
+import type { ListedModel, OllamaWatch } from './ollamaWatch.js';
 import type { Reclaims } from './reclaims.js';
 import type { Uses } from './uses.js';
 
@@ -85,8 +85,9 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
   for (const tenant of reclaims.tenants()) if (tenant !== EMBEDDER) ids.add(tenant);
   return [...ids].sort().map((id) => {
     const configured = policy.models.find((model) => modelTenant(model.name) === id);
-    const present = resident.get(id);
-    const holdings = attributed[id]?.holdings ?? reclaims.unproven(id);
+    const listed = resident.get(id);
+    const present = listed && !isCrashed(parts, listed) ? listed : undefined;
+    const holdings = present ? (attributed[id]?.holdings ?? []) : reclaims.unproven(id);
     const onGpus = sum(holdings.filter((holding) => holding.device !== CPU));
     const known = learned.get(id);
     const chargeMb = present && onGpus > 0 ? onGpus : (known?.chargeMb ?? configured?.declaredMb ?? onGpus);
@@ -109,6 +110,16 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
       configured: configured !== undefined,
     };
   });
+}
+
+/** Ollama lists a model from the beginning of its load, so memory that is not there yet counts for a while as coming. */
+const COMING_MS = 60_000;
+
+/** Ollama goes on listing a model whose runner has crashed; the driver knows better. */
+function isCrashed({ sample }: ObservedParts, { model, residentForMs, proven }: ListedModel): boolean {
+  if ((!proven && residentForMs < COMING_MS) || sample.stale) return false;
+  const gpus = sample.gpus.map((gpu) => ({ id: gpu.uuid, usedMb: gpu.usedMb }));
+  return isGhost(model.vramMb, gpus, processesOf(sample));
 }
 
 function stateOf(
@@ -163,7 +174,7 @@ function observeDevices(parts: ObservedParts, tenants: TenantObservation[]): Dev
   const gpus = sample.gpus.map((gpu): DeviceObservation => {
     const held = sum(tenants.flatMap((tenant) => tenant.holdings).filter((holding) => holding.device === gpu.uuid));
     // P9: where nothing is measured, what vramflow has put there is all that is known to be used.
-    const usedMb = measured ? gpu.usedMb : held;
+    const usedMb = measured ? takenMb(gpu) : held;
     return {
       id: gpu.uuid,
       name: gpu.name,
@@ -183,6 +194,10 @@ function observeDevices(parts: ObservedParts, tenants: TenantObservation[]): Dev
   });
   return [...gpus, CPU_DEVICE];
 }
+
+/** All that cannot be had: what is used, and what the driver keeps for itself without calling it used. */
+const takenMb = ({ totalMb, usedMb, freeMb }: GpuReading): number | null =>
+  usedMb === null || totalMb === null || freeMb === null ? null : Math.max(usedMb, totalMb - freeMb);
 
 /** System memory is not budgeted yet: a model there is slow, not in the way. */
 const CPU_DEVICE: DeviceObservation = {

@@ -12,6 +12,14 @@ export type OllamaChange =
   /** Its expiry moved: somebody used it, through vramflow or directly. */
   | { kind: 'used'; tenant: string };
 
+export interface ListedModel {
+  id: string;
+  model: ResidentModel;
+  residentForMs: number;
+  /** It has answered since it was listed. */
+  proven: boolean;
+}
+
 const CHECK_TIMEOUT_MS = 2_000;
 
 /** Looks at Ollama once a second: which models are there, which were used, whether it answers (M16). */
@@ -19,6 +27,7 @@ export class OllamaWatch {
   private models: ResidentModel[] = [];
   private expiries = new Map<string, number>();
   private since = new Map<string, number>();
+  private readonly proven = new Set<string>();
   private version: string | null = null;
   private reason: string | null = 'not asked yet';
   private wasAway = false;
@@ -53,11 +62,17 @@ export class OllamaWatch {
     return { id: 'ollama', available: reason === null, reason, placement, version };
   }
 
-  resident(): { id: string; model: ResidentModel; residentForMs: number }[] {
+  resident(): ListedModel[] {
     return this.models.map((model) => {
       const id = modelTenant(model.name);
-      return { id, model, residentForMs: this.now() - (this.since.get(id) ?? this.now()) };
+      const residentForMs = this.now() - (this.since.get(id) ?? this.now());
+      return { id, model, residentForMs, proven: this.proven.has(id) };
     });
+  }
+
+  /** The model has answered: from now on it has arrived for certain. */
+  markProven(tenant: string): void {
+    this.proven.add(tenant);
   }
 
   /** Looks now. Callers at the same time share a look that began after the first of them asked. */
@@ -93,6 +108,7 @@ export class OllamaWatch {
     if (wasAway) this.onChange({ kind: 'back' });
     for (const tenant of before) {
       if (now.has(tenant)) continue;
+      this.proven.delete(tenant);
       const expired = (formerExpiries.get(tenant) ?? Number.POSITIVE_INFINITY) <= this.now();
       this.onChange({ kind: 'gone', tenant, died: this.wasAway, expired });
     }

@@ -139,6 +139,7 @@ function withheld(sample: GpuSample, problem: string): GpuSample {
     (gpu): GpuReading => ({
       ...gpu,
       usedMb: null,
+      freeMb: null,
       utilizationPercent: null,
       temperatureC: null,
       health: gpu.health === 'lost' ? 'lost' : 'unknown',

@@ -80,6 +80,19 @@ function byPid(processes: VramProcess[]): Map<number, VramProcess[]> {
   return result;
 }
 
+/** A model whose memory is nowhere: no runner on the list, and no unexplained memory that could be its own. */
+export function isGhost(
+  vramMb: number,
+  gpus: { id: string; usedMb: number | null }[],
+  processes: VramProcess[] | null,
+): boolean {
+  if (vramMb <= 0 || processes === null || processes.some(isRunner)) return false;
+  if (gpus.some((gpu) => gpu.usedMb === null)) return false;
+  const used = gpus.reduce((sum, gpu) => sum + (gpu.usedMb ?? 0), 0);
+  const explained = processes.reduce((sum, process) => sum + (process.usedMb ?? 0), 0);
+  return used - explained < vramMb / 2;
+}
+
 /** What nobody of ours holds on a GPU, MB; null while the used memory is unknown (law 1). */
 export const foreignMb = (usedMb: number | null, oursMb: number): number | null =>
   usedMb === null ? null : Math.max(0, Math.round(usedMb - oursMb));

@@ -8,6 +8,7 @@ const gpu = (usedMb: number | null, uuid = 'GPU-a'): GpuReading => ({
   name: 'Test GPU',
   totalMb: 24_564,
   usedMb,
+  freeMb: usedMb === null ? null : 24_564 - usedMb,
   utilizationPercent: 3,
   temperatureC: 40,
   health: usedMb === null ? 'unknown' : 'ok',
@@ -111,8 +112,16 @@ describe('the sampler', () => {
     const edges: GpuEdge[] = [];
     const off = sampler.onEdge((edge) => edges.push(edge));
     reader.say({ takenAt: 1_000, gpus: [gpu(500)], processes: [] });
-    reader.say({ takenAt: 2_000, gpus: [gpu(560)], processes: [{ uuid: 'GPU-a', pid: 200, name: 'game', usedMb: 60 }] });
-    reader.say({ takenAt: 3_000, gpus: [gpu(600)], processes: [{ uuid: 'GPU-a', pid: 5, name: 'runner', usedMb: 60 }] });
+    reader.say({
+      takenAt: 2_000,
+      gpus: [gpu(560)],
+      processes: [{ uuid: 'GPU-a', pid: 200, name: 'game', usedMb: 60 }],
+    });
+    reader.say({
+      takenAt: 3_000,
+      gpus: [gpu(600)],
+      processes: [{ uuid: 'GPU-a', pid: 5, name: 'runner', usedMb: 60 }],
+    });
     expect(edges).toEqual([
       { kind: 'foreign-process', uuid: 'GPU-a', pid: 200, name: 'game', came: true, usedMb: 60 },
       { kind: 'vram-changed', uuid: 'GPU-a', fromMb: 500, toMb: 600 },

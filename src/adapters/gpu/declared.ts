@@ -19,6 +19,7 @@ export const createDeclaredReader = (options: { clock: { now(): number }; gpus: 
       ...gpu,
       index,
       usedMb: null,
+      freeMb: null,
       utilizationPercent: null,
       temperatureC: null,
       health: 'unknown',

@@ -30,6 +30,7 @@ export function createKnownGpus(): KnownGpus {
     name: gpu.name,
     totalMb: gpu.totalMb,
     usedMb: null,
+    freeMb: null,
     utilizationPercent: null,
     temperatureC: null,
     health: gpu.lost === null ? 'unknown' : 'lost',

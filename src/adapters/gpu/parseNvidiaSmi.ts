@@ -11,6 +11,7 @@ const GPU_FIELDS = [
   'pci.bus_id',
   'memory.total',
   'memory.used',
+  'memory.free',
   'utilization.gpu',
   'temperature.gpu',
   'mig.mode.current',
@@ -72,18 +73,19 @@ export function parseGpuLine(line: string, withMig: boolean): GpuLine {
     if (diagnosis) return { kind: 'message', diagnosis };
     return { kind: 'odd', uuid: null, problem: `nvidia-smi printed an unexpected line: ${quoted(line)}` };
   }
-  const name = fields[withMig ? 8 : 7] ?? '';
-  const whole = fields.length === (withMig ? 9 : 8) && name !== '' && !isTwoLines(line);
+  const name = fields[withMig ? 9 : 8] ?? '';
+  const whole = fields.length === (withMig ? 10 : 9) && name !== '' && !isTwoLines(line);
   if (!whole) return { kind: 'odd', uuid, problem: `nvidia-smi printed a cut line: ${quoted(line)}` };
-  const [, , busId = '', total = '', used = '', utilization = '', temperature = ''] = fields;
-  const mig = withMig ? fields[7] : 'N/A';
-  const texts = { total, used, utilization, temperature, migEnabled: mig === 'Enabled' };
+  const [, , busId = '', total = '', used = '', free = '', utilization = '', temperature = ''] = fields;
+  const mig = withMig ? fields[8] : 'N/A';
+  const texts = { total, used, free, utilization, temperature, migEnabled: mig === 'Enabled' };
   return { kind: 'gpu', row: { busId, reading: judge(Number(index), uuid, name, texts) } };
 }
 
 interface FigureTexts {
   total: string;
   used: string;
+  free: string;
   utilization: string;
   temperature: string;
   migEnabled: boolean;
@@ -98,6 +100,7 @@ function judge(index: number, uuid: string, name: string, texts: FigureTexts): G
     name,
     totalMb,
     usedMb,
+    freeMb: figure(texts.free, totalMb ?? Number.MAX_SAFE_INTEGER),
     utilizationPercent: figure(texts.utilization, 100),
     temperatureC: figure(texts.temperature, 250),
   };
@@ -105,6 +108,7 @@ function judge(index: number, uuid: string, name: string, texts: FigureTexts): G
     [
       ['memory.total', texts.total, totalMb],
       ['memory.used', texts.used, usedMb],
+      ['memory.free', texts.free, reading.freeMb],
       ['utilization.gpu', texts.utilization, reading.utilizationPercent],
       ['temperature.gpu', texts.temperature, reading.temperatureC],
     ] as const
@@ -112,15 +116,18 @@ function judge(index: number, uuid: string, name: string, texts: FigureTexts): G
     .filter(([, , value]) => value === null)
     .map(([field, text]) => ({ field, ...explainField(text) }));
   const words = unread.map(({ field, why }) => `${field} ${why}`).join('; ');
-  if (unread.some(({ lost }) => lost)) return { ...reading, usedMb: null, health: 'lost', problem: words };
+  if (unread.some(({ lost }) => lost))
+    return { ...reading, usedMb: null, freeMb: null, health: 'lost', problem: words };
   if (texts.migEnabled)
     return {
       ...reading,
       usedMb: null,
+      freeMb: null,
       health: 'unknown',
       problem: `MIG is enabled, so the memory of the whole GPU says nothing about a slice. Switch it off with 'nvidia-smi -i ${uuid} -mig 0'.`,
     };
-  if (totalMb === null || usedMb === null) return { ...reading, health: 'unknown', problem: words };
+  if (totalMb === null || usedMb === null || reading.freeMb === null)
+    return { ...reading, health: 'unknown', problem: words };
   return { ...reading, health: 'ok', problem: words || null };
 }
 

@@ -11,6 +11,8 @@ export interface GpuReading {
   name: string;
   totalMb: number | null;
   usedMb: number | null;
+  /** As the driver says: total − used − what it keeps for itself (`memory.reserved`). */
+  freeMb: number | null;
   utilizationPercent: number | null;
   temperatureC: number | null;
   /** `ok`: the memory figures can be used. `lost`: the driver says that the GPU is gone. */

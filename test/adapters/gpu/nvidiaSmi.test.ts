@@ -164,7 +164,7 @@ describe('the nvidia-smi reader', () => {
   });
 
   it('does without the MIG field where the driver is too old for it', async () => {
-    const old = '0, GPU-t-0, 00000000:01:00.0, 8192, 77, 5, 40, Test GPU 0';
+    const old = '0, GPU-t-0, 00000000:01:00.0, 8192, 77, 8115, 5, 40, Test GPU 0';
     const { seen } = begin({ list: [listLine(0)], gpu: [old], refuses: 'mig.mode.current' });
     expect((await seen.until(({ gpus }) => gpus[0]?.health === 'ok', 0)).gpus[0]?.usedMb).toBe(77);
   });

@@ -16,7 +16,7 @@ describe('a line about a GPU', () => {
     });
 
   it('reads an old driver that does not know MIG', () => {
-    const line = parseGpuLine('1, GPU-b, 00000000:02:00.0, 8192, 100, 3, 50, GeForce GTX 1080', false);
+    const line = parseGpuLine('1, GPU-b, 00000000:02:00.0, 8192, 100, 8092, 3, 50, GeForce GTX 1080', false);
     expect(line).toMatchObject({ kind: 'gpu', row: { reading: { index: 1, name: 'GeForce GTX 1080', usedMb: 100 } } });
   });
 
@@ -96,14 +96,15 @@ describe('any text whatever', () => {
     );
   });
 
-  it('is never a usable GPU without both memory figures, nor odd without a remedy', () => {
+  it('is never a usable GPU without its memory figures, nor odd without a remedy', () => {
     fc.assert(
       fc.property(text, fc.boolean(), (line, withMig) => {
         const result = parseGpuLine(line, withMig);
         if (result.kind !== 'gpu') return;
-        const { health, totalMb, usedMb, problem } = result.row.reading;
-        if (health === 'ok') expect(usedMb !== null && totalMb !== null && usedMb <= totalMb).toBe(true);
-        else expect([usedMb === null || totalMb === null, problem !== null && problem !== '']).toEqual([true, true]);
+        const { health, totalMb, usedMb, freeMb, problem } = result.row.reading;
+        const unknown = usedMb === null || totalMb === null || freeMb === null;
+        if (health === 'ok') expect(!unknown && usedMb <= totalMb && freeMb <= totalMb).toBe(true);
+        else expect([unknown, problem !== null && problem !== '']).toEqual([true, true]);
       }),
       { numRuns: 1_000 },
     );

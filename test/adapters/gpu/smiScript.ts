@@ -50,7 +50,7 @@ export function createFakeSmi(first: Script): FakeSmi {
 
 export const listLine = (index: number): string => `GPU ${index}: Test GPU ${index} (UUID: GPU-t-${index})`;
 export const gpuLine = (index: number, usedMb: number | string): string =>
-  `${index}, GPU-t-${index}, 00000000:0${index + 1}:00.0, 24564, ${usedMb}, 5, 40, [N/A], Test GPU ${index}`;
+  `${index}, GPU-t-${index}, 00000000:0${index + 1}:00.0, 24564, ${usedMb}, ${24564 - Number(usedMb)}, 5, 40, [N/A], Test GPU ${index}`;
 export const appLine = (index: number, pid: number, usedMb = 500): string =>
   `GPU-t-${index}, ${pid}, ${usedMb}, program-${pid}`;
 
