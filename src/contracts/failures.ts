@@ -31,6 +31,8 @@ export const FAILURE = {
   refused: 'Refused',
   /** An operation gave up; details: the outcome. */
   operationFailed: 'OperationFailed',
+  /** The turn did not come within its bound. */
+  noTurn: 'NoTurn',
   /** No agent took the work in time. */
   agentAway: 'AgentAway',
   unknownMode: 'UnknownMode',

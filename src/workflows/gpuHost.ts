@@ -72,7 +72,7 @@ class Host {
   private reconcileFailures: number;
   /** The agent should be asked what is there: at start, when it comes online, after edges during a turn. */
   private mustLook = true;
-  /** Turns changed, so what is due next changed too. */
+  /** Something changed what is due next. */
   private nudged = false;
   private reconciling: string | null = null;
   private sending = 0;
@@ -235,6 +235,7 @@ class Host {
     if (edge.kind === 'driver-away') this.nextLookAt = Date.now() + this.lookPeriodMs();
     if (this.turns.held.length > 0 || this.turns.queue.length > 0) this.mustLook = true;
     else this.reconcileIfNeeded(edge.observation, `${edge.kind} ${edge.subject}`);
+    this.nudged = true;
     this.show();
   }
 
@@ -265,6 +266,7 @@ class Host {
     const pause = Math.min(RECONCILE_PAUSE_MS * 2 ** (this.reconcileFailures - 1), RECONCILE_PAUSE_MAX_MS);
     this.reconcileNotBefore = Date.now() + pause;
     this.nextLookAt = Math.min(this.nextLookAt, this.reconcileNotBefore);
+    this.nudged = true;
   }
 
   private async startMode({ mode, request, requestedBy }: SwitchMode): Promise<void> {

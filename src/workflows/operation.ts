@@ -73,9 +73,7 @@ class Operation {
     let progress: Progress;
     let cancelled: Error | null = null;
     try {
-      progress = (await this.turn.acquire())
-        ? await this.untilSuperseded(() => this.reachTarget())
-        : { status: 'superseded', summary: `${what}: superseded while it waited`, ...clean };
+      progress = await this.inTurn(what);
     } catch (error) {
       if (isCancellation(error) && error instanceof Error && this.turn.supersededBy === null) cancelled = error;
       progress = this.ended(error);
@@ -85,6 +83,21 @@ class Operation {
       if (cancelled !== null) throw cancelled;
       return outcome;
     });
+  }
+
+  private async inTurn(what: string): Promise<Progress> {
+    switch (await this.turn.acquire()) {
+      case 'granted':
+        return this.untilSuperseded(() => this.reachTarget());
+      case 'superseded':
+        return { status: 'superseded', summary: `${what}: superseded while it waited`, ...clean };
+      case 'no-turn':
+        return failed(what, {
+          type: FAILURE.noTurn,
+          message: 'its turn did not come in time',
+          remedy: 'vramflow status shows who holds the turn; vramflow doctor whether the agent runs',
+        });
+    }
   }
 
   /** Runs the body; a newer mode switch cancels it wherever it is. */

@@ -5,6 +5,9 @@ import type { Epochs, OperationInput, OperationOutcome, OperationRef, TurnGrant 
 import { control } from './proxies.js';
 import * as signals from './signals.js';
 
+/** Longer than the turns of those before it may last together, by far (law 8). */
+const LONGEST_WAIT_MS = 20 * 60_000;
+
 /** A host that does not answer in this time is asked again, and started if it does not run. */
 const ASK_AGAIN = '10s';
 
@@ -34,13 +37,14 @@ export class Turn {
     return this.grant?.epochs ?? {};
   }
 
-  /** Waits for the turn. False: superseded while it waited. */
-  async acquire(): Promise<boolean> {
+  async acquire(): Promise<'granted' | 'superseded' | 'no-turn'> {
+    const until = Date.now() + LONGEST_WAIT_MS;
     await this.ask();
     while (!(await condition(() => this.grant !== null || this.supersededBy !== null, ASK_AGAIN))) {
+      if (Date.now() >= until) return 'no-turn';
       await this.askAnew();
     }
-    return this.supersededBy === null;
+    return this.supersededBy === null ? 'granted' : 'superseded';
   }
 
   /** The agent has seen higher epochs than the host knew: asks for a grant above them. */
