@@ -23,13 +23,13 @@ export const narrowTurn = defineSignal<[TurnNarrowing]>(SIGNAL.narrowTurn);
 export const releaseTurn = defineSignal<[TurnRelease]>(SIGNAL.releaseTurn);
 export const refuseEpoch = defineSignal<[EpochRefusal]>(SIGNAL.refuseEpoch);
 export const switchMode = defineSignal<[SwitchMode]>(SIGNAL.switchMode);
-export const agentOnline = defineSignal<[]>(SIGNAL.agentOnline);
+export const agentOnline = defineSignal(SIGNAL.agentOnline);
 export const edge = defineSignal<[Edge]>(SIGNAL.edge);
 
 export const turnGranted = defineSignal<[TurnGrant]>(SIGNAL.turnGranted);
 export const superseded = defineSignal<[{ by: OperationRef }]>(SIGNAL.superseded);
-export const successorWaiting = defineSignal<[]>(SIGNAL.successorWaiting);
-export const lookAgain = defineSignal<[]>(SIGNAL.lookAgain);
+export const successorWaiting = defineSignal(SIGNAL.successorWaiting);
+export const lookAgain = defineSignal(SIGNAL.lookAgain);
 
 export const hostState = defineQuery<HostState>(QUERY.hostState);
 /** Refused while another agent answers for the host; accepted, it is the host's agent. */
