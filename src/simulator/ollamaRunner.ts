@@ -32,6 +32,9 @@ const STEP_MS = 100;
 /** From this part of a load on, it holds its peak. */
 const PEAK_FROM = 0.85;
 
+/** No part of a load, however late its step comes on a busy machine. */
+const NEVER = Number.POSITIVE_INFINITY;
+
 /** Ollama 0.6.5 gives up on a load that makes no progress for five minutes (OLLAMA_LOAD_TIMEOUT). */
 const STALL_MS = 300_000;
 
@@ -87,8 +90,9 @@ export class OllamaRunner {
     try {
       const either = AbortSignal.any([signal, this.dead]);
       const durationMs = this.#loadMs();
-      const failsAt = this.#dependencies.faults.take('load-fail', { model: this.model.name }) === null ? 2 : 0.6;
-      const hangsAt = this.#dependencies.faults.take('load-hang', { model: this.model.name }) === null ? 2 : 0.5;
+      const { faults } = this.#dependencies;
+      const failsAt = faults.take('load-fail', { model: this.model.name }) === null ? NEVER : 0.6;
+      const hangsAt = faults.take('load-hang', { model: this.model.name }) === null ? NEVER : 0.5;
       const startedMs = clock.now();
       let hung = false;
       for (let part = 0; part < 1; ) {
