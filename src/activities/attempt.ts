@@ -1,8 +1,9 @@
 import { Context } from '@temporalio/activity';
 import type { Agent } from '../agent/agent.js';
 import type { StepCall } from '../contracts/activities.js';
+import { FAILURE } from '../contracts/failures.js';
 import type { StepOutcome } from '../contracts/operation.js';
-import { type FailureContext, toFailure } from './failures.js';
+import { type FailureContext, failure, toFailure } from './failures.js';
 
 /** Well below the heartbeat timeout of 3 s, so that one late beat ends nothing. */
 const HEARTBEAT_MS = 800;
@@ -40,6 +41,8 @@ export function attempt(
         return { step: step.id, kind: step.kind, tenant: step.tenant, ms, attempts: 1, ...result };
       });
     } catch (error) {
+      // The worker goes, or nobody waits for this attempt any more: it says nothing about the model.
+      if (cancelled.aborted) throw failure(FAILURE.premiseGone, 'the attempt was given up');
       throw toFailure(error, context);
     }
   });

@@ -39,7 +39,12 @@ interface Holder {
   operation: OperationRef;
   devices: string[];
   sinceMs: number;
+  /** Of its last call. */
+  seenMs: number;
 }
+
+/** A holder without an effect under way that has not called for so long has ended without a word. */
+const SILENT_MS = 15_000;
 
 /** How long an aborted effect may take to end before its devices are quarantined (law 8). */
 const END_BOUND_MS = 10_000;
@@ -63,13 +68,17 @@ export class Fence {
     return this.epochs.get();
   }
 
+  /** The operations at work here. One that was terminated says no farewell: it stops counting when it falls silent. */
   holders(): Holder[] {
-    return [...this.entered.values()];
+    const silentSince = this.now() - SILENT_MS;
+    const isAtWork = ({ operation, seenMs }: Holder) =>
+      seenMs > silentSince || [...this.effects].some((effect) => effect.operation.runId === operation.runId);
+    return [...this.entered.values()].filter(isAtWork);
   }
 
   /** True while an operation holds any device. */
   isHeld(): boolean {
-    return this.entered.size > 0;
+    return this.holders().length > 0;
   }
 
   async enter(call: FencedCall): Promise<void> {
@@ -86,7 +95,12 @@ export class Fence {
       }
     }
     const since = this.entered.get(call.operation.runId)?.sinceMs ?? this.now();
-    this.entered.set(call.operation.runId, { operation: call.operation, devices, sinceMs: since });
+    this.entered.set(call.operation.runId, {
+      operation: call.operation,
+      devices,
+      sinceMs: since,
+      seenMs: this.now(),
+    });
     for (const effect of older) await this.ended(effect);
   }
 
@@ -114,6 +128,8 @@ export class Fence {
     try {
       return (await running.done) as T;
     } finally {
+      const holder = this.entered.get(call.operation.runId);
+      if (holder) holder.seenMs = this.now();
       outer.removeEventListener('abort', leave);
     }
   }

@@ -128,6 +128,7 @@ async function startEmbedder(agent: Agent, log: AgentRole['log'], signal: AbortS
 /** An embedder that died by itself is started again, on the CPU; the host then looks where it belongs. */
 function watchEmbedder(agent: Agent, reporter: EdgeReporter, signal: AbortSignal): void {
   const timer = setInterval(() => {
+    reporter.flush();
     if (agent.fence.isHeld() || agent.embedder.part() !== 'ready') return;
     void agent.embedder.revive(signal).then((revived) => {
       if (revived) reporter.embedderDied('its process had ended; it runs on the CPU again');
