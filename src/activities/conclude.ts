@@ -2,6 +2,7 @@ import type { Agent } from '../agent/agent.js';
 import type { NewEntry } from '../agent/journal.js';
 import type { AgentActivities, Conclusion } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
+import type { HostPolicy } from '../contracts/policy.js';
 
 /** The end of an operation at the agent: journal, mode, error states, gates, fence. */
 export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'conclude'> {
@@ -14,6 +15,7 @@ export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'c
         for (const entry of entriesOf(call, agent.mode)) agent.journal.append(entry);
       }
       if (call.mode !== null) agent.setMode(call.mode);
+      for (const tenant of ensuredLoaded(call, agent.policy)) agent.uses.touch(tenant);
       const failed = failedTenant(call);
       if (failed !== null) agent.setError(failed, call.outcome.failure?.message ?? call.outcome.summary);
       agent.openGates({ of: call.operation.runId });
@@ -58,6 +60,14 @@ function entriesOf(call: Conclusion, formerMode: string): NewEntry[] {
     details: { runId: operation.runId, goal, requestedBy, outcome, plan },
   });
   return entries;
+}
+
+/** M12: to ask that a model is loaded is a request for it, also when it was loaded already. */
+function ensuredLoaded({ goal, outcome }: Conclusion, policy: HostPolicy): string[] {
+  if (outcome.status !== 'done') return [];
+  if (goal.kind === 'model') return goal.verb === 'load' ? [goal.tenant] : [];
+  const wishes = goal.kind === 'mode' ? (policy.modes[goal.mode]?.wishes ?? {}) : {};
+  return Object.keys(wishes).filter((tenant) => tenant.startsWith('model/') && wishes[tenant]?.place === 'gpu');
 }
 
 /** The model whose step failed for good (M19); null when it was something else. */

@@ -1,4 +1,5 @@
 import type { Agent } from '../agent/agent.js';
+import { KEEP_ALIVE } from '../agent/keepAlive.js';
 import type { AgentActivities, StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { CPU, tenantName } from '../contracts/names.js';
@@ -9,8 +10,6 @@ import { attempt } from './attempt.js';
 import { type FailureContext, failure } from './failures.js';
 import { freeMbOf, usedMbOf } from './vram.js';
 
-/** Law 10: finite, so that a model does not stay for ever when vramflow is gone. */
-const KEEP_ALIVE = '24h';
 /** Of the unload's time, so much is the grace for requests in flight (M4: the grace is included). */
 const GRACE_SHARE = 0.4;
 const LOOK_EVERY_MS = 100;
@@ -90,9 +89,28 @@ async function load(agent: Agent, { step, operation }: StepCall, signal: AbortSi
       details: { ...proof, ms },
     });
     return { acted: true, proof };
+  } catch (error) {
+    if (signal.aborted) await cancelled(agent, step.tenant);
+    throw error;
   } finally {
     agent.setWorking(step.tenant, null);
     sparse();
+  }
+}
+
+/** Ollama may take so long to notice that a load was cancelled (seen: 250 ms). */
+const CANCEL_BOUND_MS = 2_000;
+
+/**
+ * Waits until Ollama has dropped a load that was cancelled: one that begins before would be answered well, and its model
+ * would leave with the cancelled one. If it does not leave, it had come in the last moment, and the next look sees it.
+ */
+async function cancelled(agent: Agent, tenant: string): Promise<void> {
+  const bound = AbortSignal.timeout(CANCEL_BOUND_MS);
+  while (!bound.aborted) {
+    await agent.watch.look();
+    if (!agent.watch.resident().some((one) => one.id === tenant)) return;
+    await pause(LOOK_EVERY_MS, bound).catch(() => undefined);
   }
 }
 

@@ -8,6 +8,7 @@ import { noIntents } from '../domain/intents.js';
 import { planResidency } from '../domain/planResidency.js';
 import { resolveTarget } from '../domain/resolveTarget.js';
 import type { Agent } from './agent.js';
+import { KEEP_ALIVE } from './keepAlive.js';
 import type { OnDemand } from './onDemand.js';
 import { problemOf, RequestProblem } from './problem.js';
 import { statusOf } from './status.js';
@@ -148,7 +149,7 @@ function addGenerate(server: FastifyInstance, agent: Agent, onDemand: OnDemand):
       const use = await onDemand.acquire(model, gone, (progress) => line({ progress }));
       try {
         const signal = AbortSignal.any([gone, use.signal]);
-        const options = { signal, ...(body.images ? { images: body.images } : {}) };
+        const options = { signal, keepAlive: KEEP_ALIVE, ...(body.images ? { images: body.images } : {}) };
         for await (const chunk of agent.ollama.generate(model, body.prompt, options)) line(chunk);
       } finally {
         use.end();
