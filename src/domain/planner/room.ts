@@ -20,6 +20,8 @@ export interface Placed {
   landing: Landing;
   /** May run partly from system memory. */
   partly: boolean;
+  /** Who must have left first, wherever they are (M5). */
+  notBeside: string[];
 }
 
 /** What the plan starts from: who is in the way, and what is free once the wished removals are done. */
@@ -98,12 +100,12 @@ function settle(start: Start, whole: Need[], partly: Need[], chosen: Candidate[]
   const landings = placeAll(whole, roomMb) ?? [];
   const placed = whole.flatMap((need, index): Placed[] => {
     const landing = landings[index];
-    return landing === undefined ? [] : [{ need, landing, partly: false }];
+    return landing === undefined ? [] : [{ need, landing, partly: false, notBeside: [] }];
   });
   for (const need of partly.filter(({ view }) => !isOnCpuOnly(view))) {
     const landing = landPartly(need, roomMb);
     take(roomMb, landing);
-    placed.push({ need, landing, partly: true });
+    placed.push({ need, landing, partly: true, notBeside: [] });
   }
   const [yielding, victims] = [chosen.filter(isSoft), chosen.filter((candidate) => !isSoft(candidate))];
   const looked = victims.length > 0 || partly.length > 0;

@@ -74,7 +74,7 @@ export function settleSoft(soft: Soft[], rest: Rest): Settled | string[] {
     }
     take(roomMb, landing);
     take(freeMb, landing);
-    settled.placed.push({ need, landing, partly: false });
+    settled.placed.push({ need, landing, partly: false, notBeside: wish.notBeside });
     present.add(view.id);
   }
   return settled;

@@ -21,6 +21,8 @@ interface Action {
   freesMb: PerGpu;
   /** Only for loads and moves to a GPU. */
   loads: boolean;
+  /** Tenants that must have left before, wherever they are. */
+  notBeside: string[];
   needsMb: number;
   allowCpu: boolean;
   to: string;
@@ -50,17 +52,20 @@ export function arrange(host: HostView, work: Work): { steps: PlanStep[]; expect
 
 function removalAction(host: HostView, { view, kind, why }: Removal): Action {
   const move = kind === 'to-cpu';
+  // An attempt that died may hold memory on any GPU before a reading shows it.
+  const hidden = !move && view.tenant.state !== 'resident' && !view.onGpu;
   const held = host.gpus.filter((_, gpu) => (view.heldMb[gpu] ?? 0) > 0);
   const freed =
     sum(view.heldMb) > 0 ? `; frees ${mb(sum(view.heldMb))} on ${listed(held.map((gpu) => gpu.label))}` : '';
   return {
     kind: move ? 'move' : 'unload',
     view,
-    devices: devicesOf(view, move || view.onCpu ? [CPU] : []),
+    devices: devicesOf(view, [...(move || view.onCpu ? [CPU] : []), ...(hidden ? host.gpus.map((gpu) => gpu.id) : [])]),
     peakMb: zeros(host),
     addsMb: view.committedMb.map((committed) => -committed),
     freesMb: view.heldMb,
     loads: false,
+    notBeside: [],
     needsMb: 0,
     allowCpu: false,
     to: CPU,
@@ -78,6 +83,7 @@ function cpuLoad(host: HostView, view: TenantView, why: string): Action {
     addsMb: zeros(host),
     freesMb: zeros(host),
     loads: true,
+    notBeside: [],
     needsMb: 0,
     allowCpu: true,
     to: CPU,
@@ -86,7 +92,7 @@ function cpuLoad(host: HostView, view: TenantView, why: string): Action {
   };
 }
 
-function loadAction(host: HostView, { need, landing, partly }: Placed, because: string): Action {
+function loadAction(host: HostView, { need, landing, partly, notBeside }: Placed, because: string): Action {
   const { view } = need;
   const move = view.tenant.kind === 'embedder';
   const goesOn = need.lands === 'there';
@@ -109,6 +115,7 @@ function loadAction(host: HostView, { need, landing, partly }: Placed, because: 
     addsMb: landing.afterMb,
     freesMb: move ? need.ownMb.map((own, gpu) => (own > 0 ? (view.heldMb[gpu] ?? 0) : 0)) : zeros(host),
     loads: true,
+    notBeside,
     needsMb: partly ? 0 : Math.max(0, need.peakMb - (goesOn ? sum(need.ownMb) : 0)),
     allowCpu: partly || view.tenant.allowCpu,
     to: landsOn[0]?.id ?? CPU,
@@ -133,7 +140,8 @@ function precedents(host: HostView, actions: Action[], index: number): Set<numbe
     // M7: before a model's load ends, an embedder that is on a GPU has left it, whichever GPU that is.
     const { tenant, onGpu } = other.view;
     const clearsTheWay = tenant.kind === 'embedder' && !other.loads && onGpu && action.kind === 'load';
-    if (shares || clearsTheWay || other.view === action.view) result.add(earlier);
+    const waitsFor = !other.loads && action.notBeside.includes(other.view.id);
+    if (shares || clearsTheWay || waitsFor || other.view === action.view) result.add(earlier);
   }
   return result;
 }
