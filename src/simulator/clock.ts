@@ -48,6 +48,8 @@ export class SystemClock implements Clock {
   #order = 0;
   #baseSimulatedMs = 0;
   #baseRealMs = performance.now();
+  /** Taken once a base: the same moment must have the same date at each look, or it seems to move. */
+  #baseDateMs = Date.now();
   #speed: number;
   #wake: NodeJS.Timeout | undefined;
 
@@ -62,6 +64,7 @@ export class SystemClock implements Clock {
   set speed(speed: number) {
     this.#baseSimulatedMs = this.now();
     this.#baseRealMs = performance.now();
+    this.#baseDateMs = Date.now();
     this.#speed = speed;
     this.#arm();
   }
@@ -71,7 +74,7 @@ export class SystemClock implements Clock {
   }
 
   dateOf(simulatedMs: number): Date {
-    return new Date(Date.now() + (simulatedMs - this.now()) / this.#speed);
+    return new Date(this.#baseDateMs + (simulatedMs - this.#baseSimulatedMs) / this.#speed);
   }
 
   after(ms: number, action: () => void): Cancel {
