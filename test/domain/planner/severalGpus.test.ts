@@ -1,0 +1,110 @@
+import { describe, expect, test } from 'vitest';
+import { CPU, EMBEDDER } from '../../../src/contracts/names.js';
+import type { DeviceObservation, TenantObservation } from '../../../src/contracts/residency.js';
+import { planResidency } from '../../../src/domain/planResidency.js';
+import {
+  CLIP_MB,
+  clip,
+  drivers,
+  gpu,
+  host,
+  inWords,
+  on,
+  planOf,
+  policy,
+  refusalOf,
+  target,
+  tenant,
+  VLM,
+  vlm,
+} from './hosts.js';
+
+const two = (a: Partial<DeviceObservation> = {}, b: Partial<DeviceObservation> = {}): DeviceObservation[] => [
+  gpu({ id: 'A', totalMb: 12_288, ...a }),
+  gpu({ id: 'B', totalMb: 12_288, ...b }),
+];
+const wanted = target({ [VLM]: { place: 'gpu' } }, { asked: VLM });
+const plan = (tenants: TenantObservation[], devices = two(), change = {}) =>
+  planResidency(host(tenants, devices, change), wanted, policy());
+const resident = (name: string, mb: number, device: string, change: Partial<TenantObservation> = {}) =>
+  tenant(`model/${name}`, { ...on(mb, device), chargeMb: mb, ...change });
+
+describe('Ollama places by itself', () => {
+  test('whole on the GPU with the most room; the turn covers all that its server sees', () => {
+    const [step] = planOf(plan([vlm()], two({ usedMb: 900, foreignMb: 900 }))).steps;
+    expect(step).toMatchObject({ devices: ['A', 'B'], peakMb: { A: 900, B: 11_552 } });
+  });
+
+  test('over several GPUs where it fits on none', () => {
+    const [step] = planOf(plan([vlm({ chargeMb: 20_000, peakMb: 20_000 })])).steps;
+    expect(step).toMatchObject({ devices: ['A', 'B'], needsMb: 20_000, peakMb: { A: 10_800, B: 10_800 } });
+  });
+
+  test('larger than all together never fits', () => {
+    const refusal = refusalOf(plan([vlm({ chargeMb: 30_000, peakMb: 30_000 })]));
+    expect(refusal.code).toBe('never-fits');
+    expect(refusal.message).toContain('all 2 together 23,552 MB');
+  });
+
+  test('nobody is pushed out while it fits over several; else the one that suffices', () => {
+    const small = [resident('a', 4000, 'A'), resident('b', 5000, 'B')];
+    expect(inWords(planOf(plan([vlm(), ...small])))).toEqual([`s1 load ${VLM}`]);
+    const large = [resident('a', 8000, 'A', { loadMs: 9000 }), resident('b', 9000, 'B', { loadMs: 3000 })];
+    expect(inWords(planOf(plan([vlm(), ...large])))).toEqual(['s1 unload model/b', `s2 load ${VLM} after s1`]);
+  });
+
+  test('a quarantined GPU takes nothing, the other does', () => {
+    const [step] = planOf(plan([vlm()], two({ quarantine: 'keeps 3000 MB' }))).steps;
+    expect(step).toMatchObject({ peakMb: { A: 800, B: 11_552 } });
+    const full = two({ quarantine: 'keeps 3000 MB' }, { usedMb: 11_000, foreignMb: 11_000 });
+    expect(refusalOf(plan([vlm()], full)).code).toBe('device-quarantined');
+  });
+
+  test('steps on other GPUs do not wait for each other', () => {
+    const both = target({ 'model/a': { place: 'absent' }, [EMBEDDER]: { place: 'gpu' } });
+    const observed = host([resident('a', 9000, 'A'), clip()], two({}, { usedMb: 5000, foreignMb: 5000 }));
+    expect(inWords(planOf(planResidency(observed, both, policy())))).toEqual([
+      's1 unload model/a',
+      `s2 move ${EMBEDDER} to B`,
+    ]);
+  });
+});
+
+describe('a driver that puts tenants where it is told', () => {
+  const chosen = { drivers: drivers({ placement: 'chosen' }) };
+
+  test('the fullest GPU with room, so that the larger room is kept', () => {
+    const [step] = planOf(
+      plan([vlm({ chargeMb: 4000, peakMb: 4000 })], two({}, { usedMb: 5000, foreignMb: 5000 }), chosen),
+    ).steps;
+    expect(step).toMatchObject({ devices: ['B'], peakMb: { B: 9000 } });
+  });
+
+  test('never over several GPUs', () => {
+    expect(refusalOf(plan([vlm({ chargeMb: 20_000, peakMb: 20_000 })], two(), chosen)).code).toBe('never-fits');
+  });
+});
+
+describe('an embedder on a GPU', () => {
+  const soft = target({ [EMBEDDER]: { place: 'gpu-if-room', minFreeMb: 1024, notBeside: [] } });
+
+  test('whose memory others took goes to another with room', () => {
+    const full = two({ usedMb: 11_300, foreignMb: 11_300 });
+    expect(inWords(planOf(planResidency(host([clip(on(CLIP_MB, 'A'))], full), soft, policy())))).toEqual([
+      `s1 move ${EMBEDDER} to ${CPU}`,
+      `s2 move ${EMBEDDER} to B after s1`,
+    ]);
+  });
+
+  test('makes room for the peak of a load, and comes back beside it', () => {
+    const both = { ...soft, wishes: { ...soft.wishes, [VLM]: { place: 'gpu' as const } } };
+    const tight = host([vlm({ peakMb: VLM_PEAK }), clip(on(CLIP_MB))], [gpu({ totalMb: VLM_PEAK + 800 + 512 })]);
+    expect(inWords(planOf(planResidency(tight, both, policy())))).toEqual([
+      `s1 move ${EMBEDDER} to ${CPU}`,
+      `s2 load ${VLM} after s1`,
+      `s3 move ${EMBEDDER} to GPU-4090 after s1 s2`,
+    ]);
+  });
+});
+
+const VLM_PEAK = 13_000;
