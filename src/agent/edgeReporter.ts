@@ -30,7 +30,8 @@ export class EdgeReporter {
     const { journal, uses } = this.agent;
     switch (change.kind) {
       case 'used':
-        uses.touch(change.tenant);
+        // An operation's own calls move the expiry too; what it counts as a use it says itself.
+        if (!this.isWorkedAt(change.tenant)) uses.touch(change.tenant);
         return;
       case 'away':
         journal.append({

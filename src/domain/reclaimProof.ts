@@ -36,10 +36,19 @@ export function proveReclaimed(reclaim: ReclaimCase, samples: ReclaimSample[]): 
   if (!last || last.usedMb === null) return null;
   if (reclaim.beforeMb !== null) {
     const dropped = reclaim.beforeMb + growthOfStrangers(reclaim, last) - last.usedMb;
-    if (dropped >= reclaim.heldMb * SHARE) return `used memory dropped by ${Math.round(dropped)} MB`;
+    if (dropped >= reallyHeldMb(reclaim) * SHARE) return `used memory dropped by ${Math.round(dropped)} MB`;
   }
   if (wasGoneBefore(reclaim) && isStable(samples)) return 'its process was gone before, and used memory is stable';
   return null;
+}
+
+/**
+ * What is to come back: what its processes had in the reading before, where the list says so. A model that was still
+ * loading had less by then than its API claims.
+ */
+function reallyHeldMb({ heldMb, processesBefore, ownPids }: ReclaimCase): number {
+  const listedMb = ownPids.reduce((total, pid) => total + (processesBefore?.get(pid) ?? 0), 0);
+  return listedMb > 0 ? Math.min(listedMb, heldMb) : heldMb;
 }
 
 /** Nothing of it was on the list, and no unexplained memory was as large as it (a container hides processes). */

@@ -40,7 +40,8 @@ export async function idleUnload({ host, tenant }: IdleUnloadInput): Promise<str
     requestedBy: 'the idle timer',
     priority: 20,
   });
-  // A use in the last moment: the turn is spent, so the timer goes on as a new run.
-  if (outcome.steps.length === 0) return continueAsNew<typeof idleUnload>({ host, tenant });
+  // A use in the last moment, or a direct request that brought it back: the timer goes on as a new run.
+  const isThere = (outcome.residency?.[tenant]?.length ?? 0) > 0;
+  if (outcome.steps.length === 0 || isThere) return continueAsNew<typeof idleUnload>({ host, tenant });
   return outcome.summary;
 }

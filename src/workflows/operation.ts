@@ -126,7 +126,7 @@ class Operation {
       const view = await this.observe();
       const unknown = checkGoal(this.input.goal, view.policy);
       if (unknown) return failed(what, unknown);
-      if (this.input.goal.kind === 'idle-unload' && this.round === 1) {
+      if (this.input.goal.kind === 'idle-unload') {
         const declined = await this.closeIfIdle(this.input.goal.tenant);
         if (declined) return declined;
       }
@@ -188,7 +188,8 @@ class Operation {
 
   private async closeIfIdle(tenant: string): Promise<Progress | null> {
     const answer = await agentReads(this.input.host).closeIfIdle({ ...this.call(), tenant });
-    if (answer.closed) return null;
+    // Not resident: the plan has nothing to unload, or it is done. A direct request may have brought it back meanwhile.
+    if (answer.closed || answer.remainingMs === null) return null;
     return { status: 'done', summary: `${tenant} was used again: it stays`, failure: null, refusal: null };
   }
 
