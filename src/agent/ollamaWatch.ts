@@ -21,6 +21,8 @@ export interface ListedModel {
 }
 
 const CHECK_TIMEOUT_MS = 2_000;
+/** A use moves the expiry by more, unless another one was seen just before. */
+const JITTER_MS = 500;
 
 /** Looks at Ollama once a second: which models are there, which were used, whether it answers (M16). */
 export class OllamaWatch {
@@ -115,7 +117,7 @@ export class OllamaWatch {
     for (const [tenant, expiry] of expiries) {
       const former = formerExpiries.get(tenant);
       if (!before.has(tenant) && !this.first) this.onChange({ kind: 'appeared', tenant });
-      else if (former !== undefined && expiry !== former) this.onChange({ kind: 'used', tenant });
+      else if (former !== undefined && Math.abs(expiry - former) > JITTER_MS) this.onChange({ kind: 'used', tenant });
     }
     this.wasAway = false;
     this.first = false;

@@ -127,7 +127,7 @@ async function register(
   log: Logger,
   signal: AbortSignal,
 ): Promise<void> {
-  for (;;) {
+  for (let tried = 0; ; tried += 1) {
     signal.throwIfAborted();
     try {
       const answer = await client.withDeadline(Date.now() + 15_000, () =>
@@ -148,7 +148,7 @@ async function register(
       return;
     } catch (error) {
       if (error instanceof SecondAgent) throw error;
-      log.warn({ error: String(error) }, 'waiting for a control worker to register this agent');
+      if (tried % 20 === 0) log.warn({ error: String(error) }, 'waiting for a control worker to register this agent');
       await pause(500, undefined, { signal });
     }
   }
