@@ -20,7 +20,7 @@ export interface Turns {
   held: HeldTurn[];
   queue: QueuedTurn[];
   arrivals: number;
-  /** Runs that have released, the last few: a repeated request of one of them is old news. */
+  /** Runs that have released or were superseded in the queue, the last few: a repeated request of one is old news. */
   released: string[];
 }
 
@@ -50,9 +50,7 @@ export function reduceTurns(turns: Turns, event: TurnEvent, nowMs: number): { tu
         {
           ...turns,
           held: turns.held.map((turn) =>
-            isSame(turn.operation, event.operation)
-              ? { ...turn, held: turn.held.filter((device) => event.devices.includes(device)) }
-              : turn,
+            isSame(turn.operation, event.operation) ? narrowed(turn, event.devices) : turn,
           ),
         },
         nowMs,
@@ -63,7 +61,7 @@ export function reduceTurns(turns: Turns, event: TurnEvent, nowMs: number): { tu
           ...turns,
           held: turns.held.filter((turn) => !isSame(turn.operation, event.operation)),
           queue: turns.queue.filter((turn) => !isSame(turn.operation, event.operation)),
-          released: [...turns.released, event.operation.runId].slice(-REMEMBERED_RELEASES),
+          released: remembering(turns.released, [event.operation]),
         },
         nowMs,
       );
@@ -86,18 +84,23 @@ function request(turns: Turns, asked: TurnRequest, nowMs: number): { turns: Turn
   if (known) return { turns, commands: [] };
 
   const commands: TurnCommand[] = [];
-  let queue = turns.queue;
+  let { queue, released } = turns;
   if (asked.goal.kind === 'mode') {
     // M11: a newer mode switch supersedes the queued ones, and tells a running one, which gives up its load.
     const older = queue.filter((turn) => turn.goal.kind === 'mode');
     queue = queue.filter((turn) => turn.goal.kind !== 'mode');
+    // A request of theirs that comes again is older than this one, and must not supersede it in its turn.
+    released = remembering(
+      released,
+      older.map((turn) => turn.operation),
+    );
     const running = turns.held.filter((turn) => turn.goal.kind === 'mode');
     for (const turn of [...older, ...running]) {
       commands.push({ kind: 'supersede', operation: turn.operation, by: asked.operation });
     }
   }
   const queued = { ...asked, arrival: turns.arrivals };
-  const next = grantWhatCanBe({ ...turns, queue: [...queue, queued], arrivals: turns.arrivals + 1 }, nowMs);
+  const next = grantWhatCanBe({ ...turns, queue: [...queue, queued], released, arrivals: turns.arrivals + 1 }, nowMs);
   const waits = next.turns.queue.some((turn) => isSame(turn.operation, asked.operation));
   if (waits) {
     for (const turn of turns.held) {
@@ -131,6 +134,11 @@ function grantWhatCanBe(turns: Turns, nowMs: number): { turns: Turns; commands: 
     // Also what still waits keeps its devices from those behind it: nobody overtakes.
     for (const device of wanted) taken.add(device);
   }
+  for (const turn of held.slice(turns.held.length)) {
+    if (waiting.some((other) => overlap(scope(turns, other), turn.held))) {
+      commands.push({ kind: 'announce-successor', operation: turn.operation });
+    }
+  }
   return { turns: { ...turns, epochs, held, queue: waiting }, commands };
 }
 
@@ -142,6 +150,10 @@ function regrantAbove(
   const epochs = raised(turns.epochs, highest);
   const holder = turns.held.find((turn) => isSame(turn.operation, operation));
   if (!holder) return { turns: { ...turns, epochs }, commands: [] };
+  // The same refusal again: the grant above it has been given.
+  if (holder.held.every((device) => (holder.epochs[device] ?? 0) > (highest[device] ?? 0))) {
+    return { turns: { ...turns, epochs }, commands: [{ kind: 'grant', operation, epochs: holder.epochs }] };
+  }
   const granted = Object.fromEntries(holder.held.map((device) => [device, (epochs[device] ?? 0) + 1]));
   return {
     turns: {
@@ -154,6 +166,14 @@ function regrantAbove(
 }
 
 const isSame = (a: OperationRef, b: OperationRef): boolean => a.runId === b.runId && a.workflowId === b.workflowId;
+
+function narrowed(turn: HeldTurn, devices: string[]): HeldTurn {
+  const held = turn.held.filter((device) => devices.includes(device));
+  return { ...turn, held, epochs: Object.fromEntries(held.map((device) => [device, turn.epochs[device] ?? 0])) };
+}
+
+const remembering = (released: string[], ended: OperationRef[]): string[] =>
+  [...new Set([...released, ...ended.map((operation) => operation.runId)])].slice(-REMEMBERED_RELEASES);
 
 const scope = (turns: Turns, asked: TurnRequest): string[] =>
   asked.devices === 'all' ? turns.devices : asked.devices.filter((device) => turns.devices.includes(device));

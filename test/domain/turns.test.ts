@@ -1,0 +1,122 @@
+import { describe, expect, it } from 'vitest';
+import type { OperationGoal, OperationRef, TurnRequest } from '../../src/contracts/operation.js';
+import { noTurns, reduceTurns, type TurnCommand, type TurnEvent, type Turns } from '../../src/domain/turns.js';
+
+const MODE: OperationGoal = { kind: 'mode', mode: 'recording' };
+const LOAD: OperationGoal = { kind: 'model', tenant: 'model/a', verb: 'load', demand: false };
+
+const ref = (name: string): OperationRef => ({ workflowId: `w/${name}`, runId: name });
+const ask = (name: string, change: Partial<TurnRequest> = {}): TurnEvent => ({
+  kind: 'request',
+  request: { operation: ref(name), devices: 'all', goal: LOAD, requestedBy: 'a test', priority: 50, ...change },
+});
+const release = (name: string): TurnEvent => ({ kind: 'release', operation: ref(name) });
+const devices = (...names: string[]): TurnEvent => ({ kind: 'devices', devices: names, highest: {} });
+
+/** Applies events; what is asked for is the words of the last one's commands. */
+function after(...events: TurnEvent[]): { turns: Turns; said: string[]; all: string[] } {
+  let turns = noTurns();
+  let said: string[] = [];
+  const all: string[] = [];
+  for (const event of events) {
+    const next = reduceTurns(turns, event, 0);
+    turns = next.turns;
+    said = next.commands.map(inWords);
+    all.push(...said);
+  }
+  return { turns, said, all };
+}
+
+function inWords(command: TurnCommand): string {
+  const who = command.operation.runId;
+  if (command.kind === 'grant') {
+    const epochs = Object.entries(command.epochs).map(([device, epoch]) => `${device}:${epoch}`);
+    return [`grant ${who}`, ...epochs].join(' ');
+  }
+  return command.kind === 'supersede' ? `supersede ${who} by ${command.by.runId}` : `successor waits, ${who}`;
+}
+
+const HOST = devices('cpu', 'g0');
+
+describe('a turn', () => {
+  it('is granted once the devices are known, with an epoch for each', () => {
+    expect(after(ask('a')).said).toEqual([]);
+    expect(after(ask('a'), HOST).said).toEqual(['grant a cpu:1 g0:1']);
+  });
+
+  it('is granted again with the same epochs when the request is repeated', () => {
+    expect(after(HOST, ask('a'), ask('a')).said).toEqual(['grant a cpu:1 g0:1']);
+    expect(after(HOST, ask('a'), release('a'), ask('a')).said).toEqual([]);
+  });
+
+  it('tells the holder that a successor waits, once for each', () => {
+    expect(after(HOST, ask('a'), ask('b')).said).toEqual(['successor waits, a']);
+    expect(after(HOST, ask('a'), ask('b'), ask('b')).said).toEqual([]);
+  });
+
+  it('tells a new holder that someone waits already', () => {
+    const { said } = after(HOST, ask('a'), ask('b'), ask('c'), release('a'));
+    expect(said).toEqual(['grant b cpu:2 g0:2', 'successor waits, b']);
+  });
+
+  it('goes by priority, then arrival', () => {
+    const { all } = after(
+      HOST,
+      ask('a'),
+      ask('low', { priority: 10 }),
+      ask('b'),
+      ask('high', { priority: 90 }),
+      release('a'),
+    );
+    expect(all.at(-2)).toBe('grant high cpu:2 g0:2');
+  });
+
+  it('is side by side with one on other devices, but overtakes nobody who waits for its device', () => {
+    const two = devices('cpu', 'g0', 'g1');
+    expect(after(two, ask('a', { devices: ['g0'] }), ask('b', { devices: ['g1'] })).said).toEqual(['grant b g1:1']);
+    const { said } = after(two, ask('a', { devices: ['g0'] }), ask('b'), ask('c', { devices: ['g1'] }));
+    expect(said).toEqual([]);
+  });
+
+  it('frees what it no longer needs, and is then granted no more than the rest', () => {
+    const events = [HOST, ask('a'), ask('b', { devices: ['cpu'] })];
+    const narrow: TurnEvent = { kind: 'narrow', operation: ref('a'), devices: ['g0'] };
+    expect(after(...events, narrow).said).toEqual(['grant b cpu:2']);
+    expect(after(...events, narrow, ask('a')).said).toEqual(['grant a g0:1']);
+  });
+
+  it('is granted anew above the epochs that the agent has seen, once for one refusal', () => {
+    const refused: TurnEvent = { kind: 'refuse-epoch', operation: ref('a'), highest: { g0: 41 } };
+    expect(after(HOST, ask('a'), refused).said).toEqual(['grant a cpu:2 g0:42']);
+    expect(after(HOST, ask('a'), refused, refused).said).toEqual(['grant a cpu:2 g0:42']);
+    expect(after(HOST, ask('a'), refused, release('a'), ask('b')).said).toEqual(['grant b cpu:3 g0:43']);
+  });
+
+  it('frees nothing and grants nothing for a run that holds none', () => {
+    expect(after(HOST, ask('a'), release('other')).turns.held).toHaveLength(1);
+    expect(after(HOST, { kind: 'refuse-epoch', operation: ref('x'), highest: { g0: 9 } }, ask('a')).said).toEqual([
+      'grant a cpu:1 g0:10',
+    ]);
+  });
+});
+
+describe('a newer mode switch (M11)', () => {
+  const mode = (name: string, priority = 50) => ask(name, { goal: MODE, priority });
+
+  it('tells the running one, and takes the place of those that wait', () => {
+    expect(after(HOST, mode('a'), mode('b')).said).toEqual(['supersede a by b', 'successor waits, a']);
+    const { said, turns } = after(HOST, ask('x'), mode('a'), mode('b', 10));
+    expect(said).toEqual(['supersede a by b', 'successor waits, x']);
+    expect(turns.queue.map((turn) => turn.operation.runId)).toEqual(['b']);
+  });
+
+  it('leaves other operations alone', () => {
+    expect(after(HOST, ask('x'), ask('y'), mode('a')).all.filter((said) => said.startsWith('supersede'))).toEqual([]);
+  });
+
+  it('stays the newest when an older request comes again, before the older run has heard of it', () => {
+    const { said, turns } = after(HOST, ask('x'), mode('a'), mode('b'), mode('a'));
+    expect(said).toEqual([]);
+    expect(turns.queue.map((turn) => turn.operation.runId)).toEqual(['b']);
+  });
+});

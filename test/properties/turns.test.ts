@@ -1,0 +1,264 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import type { Epochs, OperationRef, TurnRequest } from '../../src/contracts/operation.js';
+import { noTurns, reduceTurns, type TurnCommand, type TurnEvent, type Turns } from '../../src/domain/turns.js';
+
+const ALL = ['cpu', 'g0', 'g1', 'g2'];
+const RUNS = { numRuns: 300 };
+
+/** What happens next; the numbers choose among what there is then. */
+type Move =
+  | { do: 'ask'; mode: boolean; devices: string[] | 'all'; priority: number }
+  | { do: 'release' | 'narrow' | 'refuse' | 'again'; pick: number; keep: number }
+  | { do: 'devices'; devices: string[] }
+  | { do: 'new-chain' };
+
+const someDevices = fc.subarray(ALL, { minLength: 1 });
+const move: fc.Arbitrary<Move> = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant('ask' as const),
+      mode: fc.boolean(),
+      devices: fc.oneof(fc.constant('all' as const), someDevices),
+      priority: fc.constantFrom(10, 20, 50, 50, 100),
+    }),
+  },
+  {
+    weight: 7,
+    arbitrary: fc.record({
+      do: fc.constantFrom(
+        'release' as const,
+        'release' as const,
+        'narrow' as const,
+        'refuse' as const,
+        'again' as const,
+      ),
+      pick: fc.nat(),
+      keep: fc.nat(),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('devices' as const), devices: someDevices }) },
+);
+const moves = fc.array(move, { minLength: 1, maxLength: 60 });
+const movesOverChains = fc.array(
+  fc.oneof({ weight: 12, arbitrary: move }, { weight: 1, arbitrary: fc.constant<Move>({ do: 'new-chain' }) }),
+  { minLength: 1, maxLength: 60 },
+);
+
+const at = <T>(list: T[], pick: number): T | undefined => list[pick % Math.max(list.length, 1)];
+const overlap = (a: string[], b: string[]): boolean => a.some((device) => b.includes(device));
+const scope = (turns: Turns, { devices }: TurnRequest): string[] =>
+  devices === 'all' ? turns.devices : devices.filter((device) => turns.devices.includes(device));
+
+/** A host with its judge: each event is followed by a check of every promise. */
+class World {
+  turns = noTurns();
+  /** What the agent has on disk. */
+  seen: Epochs = {};
+  readonly asked: TurnRequest[] = [];
+  readonly events: TurnEvent[] = [];
+  readonly grants = new Map<string, Epochs>();
+  readonly ended = new Set<string>();
+  /** `superseded by`, so that no pair comes twice. */
+  readonly superseded = new Set<string>();
+  private readonly owner = new Map<string, string>();
+
+  play(move: Move): void {
+    switch (move.do) {
+      case 'ask': {
+        const operation = { workflowId: `w${this.asked.length}`, runId: `r${this.asked.length}` };
+        const goal: TurnRequest['goal'] = move.mode
+          ? { kind: 'mode', mode: 'recording' }
+          : { kind: 'model', tenant: 'model/a', verb: 'load', demand: false };
+        const request = { operation, devices: move.devices, goal, requestedBy: 'a test', priority: move.priority };
+        this.asked.push(request);
+        return this.apply({ kind: 'request', request });
+      }
+      case 'again': {
+        const event = at(this.events, move.pick);
+        return event && this.apply(event);
+      }
+      case 'release': {
+        // Also of one that only waits, or has not even been heard of (out of order).
+        const operation = at(this.asked, move.pick)?.operation;
+        return operation && this.apply({ kind: 'release', operation });
+      }
+      case 'narrow': {
+        const holder = at(this.turns.held, move.pick);
+        return holder && this.apply({ kind: 'narrow', operation: holder.operation, devices: holder.held.slice(1) });
+      }
+      case 'refuse': {
+        const holder = at(this.turns.held, move.pick);
+        const highest = Object.fromEntries(
+          ALL.map((device, n) => [device, (this.seen[device] ?? 0) + ((move.keep + n) % 4)]),
+        );
+        return holder && this.apply({ kind: 'refuse-epoch', operation: holder.operation, highest });
+      }
+      case 'devices':
+        return this.apply({ kind: 'devices', devices: move.devices, highest: {} });
+      case 'new-chain':
+        this.turns = noTurns();
+        this.events.splice(0);
+        return this.apply({ kind: 'devices', devices: ALL, highest: { ...this.seen } });
+    }
+  }
+
+  apply(event: TurnEvent): void {
+    const before = structuredClone(this.turns);
+    const { turns, commands } = reduceTurns(this.turns, event, this.events.length);
+    expect(this.turns).toEqual(before);
+    this.events.push(event);
+    this.turns = turns;
+    this.judge(before, event, commands);
+    if (event.kind === 'release') this.ended.add(event.operation.runId);
+  }
+
+  private judge(before: Turns, event: TurnEvent, commands: TurnCommand[]): void {
+    const { held, queue, epochs, devices } = this.turns;
+    const all = held.flatMap((turn) => turn.held);
+    expect(new Set(all).size).toBe(all.length);
+    for (const [device, epoch] of Object.entries(before.epochs)) expect(epochs[device]).toBeGreaterThanOrEqual(epoch);
+    const runs = [...held, ...queue].map((turn) => turn.operation.runId);
+    expect(new Set(runs).size).toBe(runs.length);
+    if (devices.length === 0) expect(commands.filter(({ kind }) => kind === 'grant')).toEqual([]);
+
+    for (const command of commands) if (command.kind === 'grant') this.judgeGrant(before, event, command);
+    this.judgeSuperseding(before, event, commands);
+
+    // Whoever comes first among those that wait for a device waits for a holder: nobody waits for nothing.
+    if (devices.length > 0) {
+      const taken = new Set(all);
+      for (const turn of [...queue].sort((a, b) => b.priority - a.priority || a.arrival - b.arrival)) {
+        expect(scope(this.turns, turn).some((device) => taken.has(device))).toBe(true);
+        for (const device of scope(this.turns, turn)) taken.add(device);
+      }
+    }
+  }
+
+  private judgeGrant(
+    before: Turns,
+    event: TurnEvent,
+    { operation, epochs }: { operation: OperationRef; epochs: Epochs },
+  ) {
+    expect(this.ended).not.toContain(operation.runId);
+    const former = this.grants.get(operation.runId);
+    const isNew = !before.held.some((turn) => turn.operation.runId === operation.runId);
+    // A second grant is the first one again, or what is left of it; only a new refusal makes a new one.
+    if (former && (event.kind !== 'refuse-epoch' || this.isRepeated(event))) expect(former).toMatchObject(epochs);
+    for (const [device, epoch] of Object.entries(epochs)) {
+      if (event.kind === 'refuse-epoch') expect(epoch).toBeGreaterThan(event.highest[device] ?? 0);
+      const key = `${device} ${epoch}`;
+      expect(this.owner.get(key) ?? operation.runId).toBe(operation.runId);
+      this.owner.set(key, operation.runId);
+      this.seen[device] = Math.max(this.seen[device] ?? 0, epoch);
+    }
+    this.grants.set(operation.runId, epochs);
+    if (!isNew) return;
+    const granted = this.turns.held.find((turn) => turn.operation.runId === operation.runId);
+    const arrival = before.queue.find((turn) => turn.operation.runId === operation.runId)?.arrival ?? before.arrivals;
+    for (const waiting of this.turns.queue) {
+      if (!granted || !overlap(scope(this.turns, waiting), granted.held)) continue;
+      const isBehind =
+        waiting.priority < granted.priority || (waiting.priority === granted.priority && waiting.arrival > arrival);
+      expect(isBehind).toBe(true);
+    }
+  }
+
+  private isRepeated(event: TurnEvent): boolean {
+    return this.events.filter((one) => one === event).length > 1;
+  }
+
+  private judgeSuperseding(before: Turns, event: TurnEvent, commands: TurnCommand[]): void {
+    const told = commands.filter((command) => command.kind === 'supersede');
+    for (const { operation, by } of told) {
+      // Older by newer, never the other way round, and each pair once.
+      expect(Number(operation.runId.slice(1))).toBeLessThan(Number(by.runId.slice(1)));
+      const pair = `${operation.runId} ${by.runId}`;
+      expect(this.superseded).not.toContain(pair);
+      this.superseded.add(pair);
+      const wasHeld = before.held.some((turn) => turn.operation.runId === operation.runId);
+      if (!wasHeld) this.ended.add(operation.runId);
+    }
+    if (told.length === 0) return;
+    expect(event.kind).toBe('request');
+    const modes = [...before.held, ...before.queue].filter((turn) => turn.goal.kind === 'mode');
+    expect(told.map(({ operation }) => operation.runId).sort()).toEqual(modes.map((t) => t.operation.runId).sort());
+    expect(this.turns.queue.filter((turn) => turn.goal.kind === 'mode').length).toBeLessThanOrEqual(1);
+  }
+}
+
+describe('turns', () => {
+  test('one holder a device, in order, with epochs that only grow, whatever comes twice or late', () => {
+    let grants = 0;
+    let supersedings = 0;
+    fc.assert(
+      fc.property(moves, (list) => {
+        const world = new World();
+        world.apply({ kind: 'devices', devices: ALL, highest: {} });
+        for (const move of list) world.play(move);
+        grants += world.grants.size;
+        supersedings += world.superseded.size;
+      }),
+      RUNS,
+    );
+    expect(grants).toBeGreaterThan(RUNS.numRuns);
+    expect(supersedings).toBeGreaterThan(RUNS.numRuns / 2);
+  });
+
+  test('grants nothing before the devices are known, and everything in order once they are', () => {
+    fc.assert(
+      fc.property(moves, (list) => {
+        const world = new World();
+        for (const move of list)
+          if (move.do === 'ask' || move.do === 'release' || move.do === 'again') world.play(move);
+        expect(world.grants.size).toBe(0);
+        world.apply({ kind: 'devices', devices: ALL, highest: { g0: 7 } });
+        expect(world.turns.held.length).toBe(world.grants.size);
+        for (const epochs of world.grants.values()) expect(epochs['g0'] ?? 8).toBeGreaterThan(7);
+      }),
+      RUNS,
+    );
+  });
+
+  test('a new chain of the host goes on above every epoch that the agent has seen', () => {
+    fc.assert(
+      fc.property(movesOverChains, (list) => {
+        const world = new World();
+        world.apply({ kind: 'devices', devices: ALL, highest: {} });
+        for (const move of list) world.play(move);
+      }),
+      RUNS,
+    );
+  });
+
+  test('the queue empties once the holders release: no wedge', () => {
+    fc.assert(
+      fc.property(moves, (list) => {
+        const world = new World();
+        world.apply({ kind: 'devices', devices: ALL, highest: {} });
+        for (const move of list) world.play(move);
+        for (let left = world.asked.length; left > 0 && world.turns.held.length > 0; left -= 1) {
+          const holder = world.turns.held[0];
+          if (holder) world.apply({ kind: 'release', operation: holder.operation });
+        }
+        expect(world.turns).toMatchObject({ held: [], queue: [] });
+      }),
+      RUNS,
+    );
+  });
+
+  test('is plain data: what continue-as-new carries goes on the same', () => {
+    fc.assert(
+      fc.property(moves, moves, (first, second) => {
+        const [a, b] = [new World(), new World()];
+        for (const world of [a, b]) world.apply({ kind: 'devices', devices: ALL, highest: {} });
+        for (const move of first) for (const world of [a, b]) world.play(move);
+        b.turns = JSON.parse(JSON.stringify(b.turns)) as Turns;
+        for (const move of second) for (const world of [a, b]) world.play(move);
+        expect(b.turns).toEqual(a.turns);
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
