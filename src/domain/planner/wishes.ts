@@ -62,8 +62,8 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
   const { tenant } = view;
   const asked = target.asked === view.id;
   if (tenant.kind === 'embedder' && tenant.state === 'absent' && wish.place !== 'absent') {
-    if (asked) return partMissing();
-    demands.notes.push({ tenant: view.id, reason: 'its optional part is not installed' });
+    if (asked) return partMissing(view);
+    demands.notes.push({ tenant: view.id, reason: whyMissing(view) });
     return null;
   }
   const noGpu = host.gpus.length === 0;
@@ -136,7 +136,9 @@ export function toCpu(view: TenantView, why: string, demands: Pick<Demands, 'rem
 function toGpu(host: HostView, view: TenantView, why: string, demands: Demands): void {
   const { kind, state, allowCpu } = view.tenant;
   const onOneGpu = view.committedMb.filter((held) => held > 0).length === 1;
-  const startsAnew = kind === 'model' && (view.onCpu || (view.onGpu && (allowCpu || !onOneGpu)));
+  // What was being unloaded may be memory that is not back yet: that is proven before anything loads into it.
+  const goesOn = onOneGpu && !allowCpu && state !== 'unloading';
+  const startsAnew = kind === 'model' && (view.onCpu || (view.onGpu && !goesOn));
   if (startsAnew) {
     const now = view.onCpu ? `it is ${view.onGpu ? 'partly ' : ''}in system memory` : `its state is ${state}`;
     demands.removals.push({ view, kind: 'unload', why: `${why}: ${now}, so it is loaded anew` });
@@ -161,10 +163,12 @@ export function needOf(host: HostView, view: TenantView, startsAnew: boolean): N
   };
 }
 
-const partMissing = (): Obstacle => ({
+const whyMissing = ({ driver }: TenantView): string => driver.reason ?? 'its optional part is not installed';
+
+const partMissing = (view: TenantView): Obstacle => ({
   code: 'part-missing',
-  message: 'the optional CLIP part is not installed',
-  remedy: 'install it as `vramflow doctor` says; the rest works without it',
+  message: `${view.id} does not run: ${whyMissing(view)}`,
+  remedy: '`vramflow doctor` says what its optional part needs; the rest works without it',
 });
 
 const noGpuToMoveTo = (view: TenantView): Obstacle => ({

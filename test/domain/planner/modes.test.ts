@@ -179,6 +179,11 @@ describe('the optional CLIP part is missing', () => {
     const plan = planOf(planMode('recording', observed));
     expect(inWords(plan)).toEqual([`s1 load ${VLM}`]);
     expect(plan.rejected).toEqual([{ tenant: EMBEDDER, reason: 'its optional part is not installed' }]);
+    const [ollama, part] = drivers();
+    if (ollama === undefined || part === undefined) throw new Error('two drivers');
+    const reason = 'run `npm run setup` to install it';
+    const known = { ...observed, drivers: [ollama, { ...part, available: false, reason }] };
+    expect(planOf(planMode('recording', known)).rejected).toEqual([{ tenant: EMBEDDER, reason }]);
   });
 
   test('a move by hand is refused', () => {
@@ -203,11 +208,20 @@ describe('a tenant that is not as it should be', () => {
     expect(recording({ state: 'resident', holdings: partly, allowCpu: true })).toEqual([]);
   });
 
-  test('an attempt that died goes on where it is', () => {
-    for (const state of ['loading', 'unloading', 'error'] as const) {
+  test('a load that died goes on where it is', () => {
+    for (const state of ['loading', 'error'] as const) {
       expect(recording({ state, holdings: [{ device: GPU, mb: 5000 }] })).toEqual([`s1 load ${VLM}`]);
+    }
+    for (const state of ['loading', 'unloading', 'error'] as const) {
       expect(recording({ state, holdings: [] })).toEqual([`s1 load ${VLM}`]);
     }
+  });
+
+  test('memory of an unload that is not proven free is proven first', () => {
+    expect(recording({ state: 'unloading', holdings: [{ device: GPU, mb: 5000 }] })).toEqual([
+      `s1 unload ${VLM}`,
+      `s2 load ${VLM} after s1`,
+    ]);
   });
 
   test('an unload that died is carried on', () => {
