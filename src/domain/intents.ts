@@ -1,5 +1,5 @@
 import type { Edge } from '../contracts/messages.js';
-import type { Intents, OperationOutcome } from '../contracts/operation.js';
+import type { Intents, OperationGoal, OperationOutcome } from '../contracts/operation.js';
 
 /** What a host wants before anybody asked for anything (M1: `idle` at first). */
 export const noIntents = (mode = 'idle'): Intents => ({
@@ -16,34 +16,61 @@ const modelsOf = (residency: Record<string, string[]>): string[] =>
     .sort();
 
 /**
- * What the host wants once an operation has ended. What is resident then is wanted, so that it is restored if it
- * dies; what idle unload or a person took away is not. A wanted model that an on-demand load pushed out stays
- * wanted, and is brought back when that demand ends.
+ * What the host wants once an operation has ended. What is resident then is wanted, so that it is restored if it dies,
+ * and so is what died while another operation ran; what the operation, idle unload or a person took away is not. A
+ * wanted model that an on-demand load pushed out stays wanted, and is brought back when that demand ends, once.
  */
 export function afterOperation(intents: Intents, outcome: OperationOutcome): Intents {
   if (outcome.residency === null) return intents;
-  const resident = modelsOf(outcome.residency);
-  const { goal } = outcome;
-  let displaced = intents.displaced.filter((entry) => !resident.includes(entry.tenant));
-  if (goal.kind === 'model' && goal.verb === 'load' && goal.demand) {
-    const pushedOut = outcome.displaced.filter((tenant) => intents.wanted.includes(tenant));
-    displaced = [...displaced, ...pushedOut.map((tenant) => ({ tenant, by: goal.tenant }))];
-  }
-  if (goal.kind === 'mode' && outcome.status === 'done') displaced = [];
-  if (goal.kind === 'model' && goal.verb === 'unload') {
-    displaced = displaced.filter((entry) => entry.tenant !== goal.tenant);
-  }
-  if (outcome.status === 'done' && (goal.kind === 'idle-unload' || goal.kind === 'model')) {
-    const ended = goal.kind === 'idle-unload' || goal.verb === 'unload' ? goal.tenant : null;
-    displaced = displaced.filter((entry) => entry.by !== ended);
-  }
+  const { goal, status } = outcome;
+  const reachedMode = goal.kind === 'mode' && status === 'done' ? goal.mode : null;
+  const present = modelsOf(outcome.residency);
+  const dismissed = dismissedBy(outcome, present);
+  const resident = present.filter((tenant) => tenant !== dismissed);
+  const pushedOut = pushedOutBy(outcome).filter((tenant) => !resident.includes(tenant));
+  const displaced = reachedMode === null ? displacedAfter(intents, outcome, { resident, pushedOut, dismissed }) : [];
+  // Brought back at the demand's end if it found room then; if it did not, not later.
+  const hadItsChance = intents.displaced.filter(({ by }) => by === dismissed && status === 'done');
+  const gone = [dismissed, ...pushedOut, ...hadItsChance.map((entry) => entry.tenant)];
+  const died = reachedMode === null ? intents.wanted.filter((tenant) => !gone.includes(tenant)) : [];
   return {
     ...intents,
-    mode: goal.kind === 'mode' && outcome.status === 'done' ? goal.mode : intents.mode,
+    mode: reachedMode ?? intents.mode,
     embedderByHand: byHand(intents, outcome),
-    wanted: [...new Set([...resident, ...displaced.map((entry) => entry.tenant)])].sort(),
+    wanted: [...new Set([...resident, ...died, ...displaced.map((entry) => entry.tenant)])].sort(),
     displaced,
   };
+}
+
+/**
+ * The model that an unload took away, or was to take away: one that failed half-way may still hold memory, and is not
+ * loaded again for that. Null when there was none, when it was refused, or when the model was used again and stays.
+ */
+function dismissedBy({ goal, status }: OperationOutcome, present: string[]): string | null {
+  if (!isUnload(goal) || status === 'refused' || status === 'superseded') return null;
+  return status === 'done' && present.includes(goal.tenant) ? null : goal.tenant;
+}
+
+const isUnload = (goal: OperationGoal): goal is Extract<OperationGoal, { tenant: string }> =>
+  goal.kind === 'idle-unload' || (goal.kind === 'model' && goal.verb === 'unload');
+
+/** What made room; some of it may have been put back after a failure. */
+const pushedOutBy = ({ displaced, steps }: OperationOutcome): string[] => [
+  ...new Set([...displaced, ...steps.filter((step) => step.kind === 'unload').map((step) => step.tenant)]),
+];
+
+function displacedAfter(
+  intents: Intents,
+  { goal }: OperationOutcome,
+  { resident, pushedOut, dismissed }: { resident: string[]; pushedOut: string[]; dismissed: string | null },
+): Intents['displaced'] {
+  const demander = goal.kind === 'model' && goal.verb === 'load' && goal.demand ? goal.tenant : null;
+  const ended = demander === null ? [dismissed, ...pushedOut] : [];
+  const kept = intents.displaced.filter(({ tenant, by }) => !ended.includes(by) && tenant !== dismissed);
+  const added = pushedOut
+    .filter((tenant) => intents.wanted.includes(tenant) && !kept.some((entry) => entry.tenant === tenant))
+    .flatMap((tenant) => (demander === null ? [] : [{ tenant, by: demander }]));
+  return [...kept, ...added].filter((entry) => !resident.includes(entry.tenant));
 }
 
 function byHand(intents: Intents, { goal, status }: OperationOutcome): Intents['embedderByHand'] {

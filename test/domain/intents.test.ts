@@ -1,0 +1,169 @@
+import { describe, expect, it } from 'vitest';
+import type { Intents, OperationGoal, OperationOutcome, StepOutcome } from '../../src/contracts/operation.js';
+import { afterEdge, afterOperation, noIntents } from '../../src/domain/intents.js';
+import { intents } from './planner/hosts.js';
+
+const A = 'model/a';
+const B = 'model/b';
+const RECORDING: OperationGoal = { kind: 'mode', mode: 'recording' };
+const load = (tenant: string, demand = false): OperationGoal => ({ kind: 'model', tenant, verb: 'load', demand });
+const unload = (tenant: string): OperationGoal => ({ kind: 'model', tenant, verb: 'unload', demand: false });
+const idle = (tenant: string): OperationGoal => ({ kind: 'idle-unload', tenant });
+
+const step = (kind: StepOutcome['kind'], tenant: string): StepOutcome => ({
+  step: 's1',
+  kind,
+  tenant,
+  ms: 10,
+  attempts: 1,
+  proof: { beforeMb: {}, afterMb: {}, reclaimMs: null, by: 'a test' },
+  acted: true,
+});
+
+/** @param resident what is on a GPU at the end */
+const ended = (goal: OperationGoal, resident: string[], change: Partial<OperationOutcome> = {}): OperationOutcome => ({
+  status: 'done',
+  goal,
+  summary: '',
+  steps: [step('load', 'model/any')],
+  failure: null,
+  failedTenant: null,
+  refusal: null,
+  supersededBy: null,
+  compensation: null,
+  displaced: [],
+  residency: Object.fromEntries([A, B, 'embedder/clip'].map((id) => [id, resident.includes(id) ? ['g0'] : []])),
+  totalMs: 10,
+  ...change,
+});
+
+const wantsA = intents({ wanted: [A] });
+/** B came on demand and pushed A out. */
+const displacedA: Intents = intents({ wanted: [A, B], displaced: [{ tenant: A, by: B }] });
+
+describe('what is wanted after an operation', () => {
+  it('is idle at first', () => {
+    expect(noIntents()).toMatchObject({ mode: 'idle', wanted: [], displaced: [], embedderByHand: null });
+  });
+
+  it('is what is resident, and the mode that was reached', () => {
+    expect(afterOperation(intents(), ended(RECORDING, [A]))).toMatchObject({ mode: 'recording', wanted: [A] });
+    expect(afterOperation(intents(), ended(RECORDING, [A], { status: 'failed' }))).toMatchObject({ mode: 'idle' });
+  });
+
+  it('is as before when nobody could look', () => {
+    expect(afterOperation(wantsA, ended(RECORDING, [], { residency: null }))).toBe(wantsA);
+  });
+
+  it('is not what a person or the idle timer unloaded', () => {
+    for (const goal of [unload(A), idle(A)]) expect(afterOperation(wantsA, ended(goal, [])).wanted).toEqual([]);
+  });
+
+  it('is not what was to go and holds memory still, because its proof failed', () => {
+    for (const status of ['failed', 'cancelled'] as const) {
+      expect(afterOperation(wantsA, ended(unload(A), [A], { status })).wanted).toEqual([]);
+    }
+  });
+
+  it('is what was used again before its idle unload, and what nobody was allowed to unload', () => {
+    expect(afterOperation(wantsA, ended(idle(A), [A], { steps: [] })).wanted).toEqual([A]);
+    expect(afterOperation(wantsA, ended(unload(A), [A], { status: 'refused' })).wanted).toEqual([A]);
+  });
+
+  it('is also what died while another operation ran, or while its own restoring failed', () => {
+    const move = ended({ kind: 'embedder', device: 'cuda' }, []);
+    expect(afterOperation(wantsA, move).wanted).toEqual([A]);
+    const reconcile = ended({ kind: 'reconcile', reason: 'it died' }, [], { status: 'failed', failedTenant: A });
+    expect(afterOperation(wantsA, reconcile).wanted).toEqual([A]);
+    expect(afterOperation(wantsA, ended(load(B), [B])).wanted).toEqual([A, B]);
+  });
+
+  it('is nothing but what is there once a mode has been reached', () => {
+    expect(afterOperation(displacedA, ended(RECORDING, [B]))).toMatchObject({ wanted: [B], displaced: [] });
+  });
+
+  it('is not what a person pushed out by a load', () => {
+    const outcome = ended(load(B), [B], { steps: [step('unload', A), step('load', B)] });
+    expect(afterOperation(wantsA, outcome)).toMatchObject({ wanted: [B], displaced: [] });
+  });
+});
+
+describe('what a demand displaces', () => {
+  it('stays wanted, with the demand that it makes room for', () => {
+    const outcome = ended(load(B, true), [B], { steps: [step('unload', A), step('load', B)] });
+    expect(afterOperation(wantsA, outcome)).toEqual(displacedA);
+    expect(afterOperation(wantsA, ended(load(B, true), [B], { displaced: [A] }))).toEqual(displacedA);
+  });
+
+  it('is not displaced when it was put back, or never went', () => {
+    const failed = ended(load(B, true), [A], {
+      status: 'failed',
+      displaced: [A],
+      steps: [step('unload', A), step('load', A)],
+    });
+    expect(afterOperation(wantsA, failed)).toMatchObject({ wanted: [A], displaced: [] });
+    const cancelled = ended(load(B, true), [A], { status: 'cancelled', displaced: [A], steps: [] });
+    const idled = afterOperation(afterOperation(wantsA, cancelled), ended(idle(A), []));
+    expect(idled).toMatchObject({ wanted: [], displaced: [] });
+  });
+
+  it('is no displacement when nobody wanted it', () => {
+    const outcome = ended(load(B, true), [B], { displaced: [A], steps: [step('unload', A)] });
+    expect(afterOperation(intents(), outcome)).toMatchObject({ wanted: [B], displaced: [] });
+  });
+
+  it('ends with the demand, whether it came back or found no room', () => {
+    for (const goal of [idle(B), unload(B)]) {
+      expect(afterOperation(displacedA, ended(goal, [A]))).toMatchObject({ wanted: [A], displaced: [] });
+      expect(afterOperation(displacedA, ended(goal, []))).toMatchObject({ wanted: [], displaced: [] });
+    }
+  });
+
+  it('does not end when the demanded model was used again', () => {
+    expect(afterOperation(displacedA, ended(idle(B), [B], { steps: [] }))).toEqual(displacedA);
+  });
+
+  it('may come back when the demanded model is pushed out by a person, or its unload fails half-way', () => {
+    const pushed = ended(load('model/any'), [], { steps: [step('unload', B)] });
+    expect(afterOperation(displacedA, pushed)).toMatchObject({ wanted: [A], displaced: [] });
+    const failed = ended(idle(B), [B], { status: 'failed', steps: [] });
+    expect(afterOperation(displacedA, failed)).toMatchObject({ wanted: [A], displaced: [] });
+  });
+
+  it('is over for what a person dismisses meanwhile', () => {
+    expect(afterOperation(displacedA, ended(unload(A), [B]))).toMatchObject({ wanted: [B], displaced: [] });
+  });
+});
+
+describe('the place of the embedder by hand', () => {
+  it('holds until the next mode, and only when it was reached', () => {
+    const move = ended({ kind: 'embedder', device: 'cuda' }, []);
+    const moved = afterOperation(intents(), move);
+    expect(moved.embedderByHand).toBe('cuda');
+    expect(afterOperation(intents(), { ...move, status: 'failed' }).embedderByHand).toBeNull();
+    expect(afterOperation(moved, ended(load(A), [A])).embedderByHand).toBe('cuda');
+    expect(afterOperation(moved, ended(RECORDING, [], { status: 'failed' })).embedderByHand).toBe('cuda');
+    expect(afterOperation(moved, ended(RECORDING, [])).embedderByHand).toBeNull();
+  });
+});
+
+describe('what is wanted after an edge', () => {
+  it('keeps what died, and forgets what left', () => {
+    expect(afterEdge(wantsA, { kind: 'tenant-died', subject: A, details: '' })).toEqual(wantsA);
+    expect(afterEdge(wantsA, { kind: 'tenant-left', subject: A, details: '' }).wanted).toEqual([]);
+  });
+
+  it('brings back what the model that left had displaced', () => {
+    const left = afterEdge(displacedA, { kind: 'tenant-left', subject: B, details: '' });
+    expect(left).toMatchObject({ wanted: [A], displaced: [] });
+    const gone = afterEdge(displacedA, { kind: 'tenant-left', subject: A, details: '' });
+    expect(gone).toMatchObject({ wanted: [B], displaced: [] });
+  });
+
+  it('is degraded while Ollama is away (M16)', () => {
+    const away = afterEdge(wantsA, { kind: 'driver-away', subject: 'ollama', details: 'nobody answers' });
+    expect(away).toEqual({ ...wantsA, degradedReason: 'nobody answers' });
+    expect(afterEdge(away, { kind: 'driver-back', subject: 'ollama', details: '' })).toEqual(wantsA);
+    expect(afterEdge(away, { kind: 'vram-changed', subject: 'g0', details: '' })).toBe(away);
+  });
+});
