@@ -16,6 +16,7 @@ import { FAILURE } from '../contracts/failures.js';
 import { SEARCH_ATTRIBUTES } from '../contracts/names.js';
 import type { AgentView, OperationInput, OperationOutcome, StepOutcome } from '../contracts/operation.js';
 import type { PlanResult, PlanStep } from '../contracts/plan.js';
+import { withoutArrived } from '../domain/arrived.js';
 import { MAX_LOOK_AGAIN, pauseAfter, verdictOf } from '../domain/attempts.js';
 import { checkGoal } from '../domain/checkGoal.js';
 import { describeGoal } from '../domain/describeGoal.js';
@@ -130,7 +131,8 @@ class Operation {
         const declined = await this.closeIfIdle(this.input.goal.tenant);
         if (declined) return declined;
       }
-      const target = resolveTarget(this.input.goal, this.intents(), view.policy, view.observation);
+      const wanted = resolveTarget(this.input.goal, this.intents(), view.policy, view.observation);
+      const target = withoutArrived(wanted, this.loaded(), view.observation);
       const plan = planResidency(view.observation, target, view.policy);
       this.plan = plan;
       this.say(
@@ -143,6 +145,12 @@ class Operation {
       }
       if (plan.steps.length === 0)
         return { status: 'done', summary: this.doneSummary(what), failure: null, refusal: null };
+      const repeated = plan.steps.find((step) => this.isDone(step));
+      if (repeated) {
+        const tried = this.countAttempt(repeated);
+        const problem = { type: FAILURE.premiseGone, message: undone(repeated), remedy: 'see vramflow events' };
+        if (tried > view.policy.maxLoadRetries) return { ...failed(what, problem), failedTenant: repeated.tenant };
+      }
       await this.turn.narrow([...new Set(plan.steps.flatMap((step) => step.devices))]);
 
       const problem = await runSteps(this.input.host, plan.steps, this.call(), view.policy, this.round, (done) =>
@@ -245,8 +253,7 @@ class Operation {
 
   /** A resident model has its durable timer (M12). */
   private async keepIdleTimers(outcome: OperationOutcome): Promise<void> {
-    const loaded = this.steps.filter((step) => step.kind === 'load' && step.acted).map((step) => step.tenant);
-    const resident = loaded.filter((tenant) => (outcome.residency?.[tenant]?.length ?? 0) > 0);
+    const resident = this.loaded().filter((tenant) => (outcome.residency?.[tenant]?.length ?? 0) > 0);
     for (const tenant of new Set(resident)) await control.ensureIdleTimer(this.input.host, tenant);
   }
 
@@ -291,6 +298,13 @@ class Operation {
     return { operation: this.turn.operation, epochs: this.turn.epochs };
   }
 
+  /** A step of this kind has succeeded already, and something undid it: that is bounded as failures are (law 8). */
+  private isDone = (step: PlanStep): boolean =>
+    this.steps.some(({ kind, tenant }) => kind === step.kind && tenant === step.tenant);
+
+  private loaded = (): string[] =>
+    this.steps.filter((step) => step.kind === 'load' && step.acted).map((step) => step.tenant);
+
   private attemptsOf = (step: { kind: string; tenant: string }): number =>
     this.attempts.get(`${step.kind} ${step.tenant}`) ?? 0;
 
@@ -304,6 +318,9 @@ class Operation {
     setCurrentDetails(details);
   }
 }
+
+const undone = ({ kind, tenant }: PlanStep): string =>
+  `${kind} ${tenant} succeeded, but it did not last: something else on this host changes it back`;
 
 const clean = { failure: null, refusal: null };
 
