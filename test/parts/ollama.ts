@@ -19,8 +19,8 @@ const RECIPES: Record<keyof typeof TINY, string[]> = {
   second: ['--seed', '2'],
   embedder: ['--seed', '3', '--embeds'],
 };
-/** One thread: more only wait for each other in so small a model. */
-const PARAMETERS = 'PARAMETER num_thread 1';
+/** One thread: more only wait for each other in so small a model. Random weights find no end of an answer. */
+const PARAMETERS = 'PARAMETER num_thread 1\nPARAMETER num_predict 32';
 
 export interface RealOllamaOptions {
   /** Default: a free one. Give the one of a former server to start it again. */
