@@ -4,7 +4,7 @@ FROM node:${NODE_VERSION}-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # What the lock file says; not `npm ci`: see scripts/prepare.mjs.
-RUN npm install --no-save --no-audit --no-fund
+RUN npm ci --no-audit --no-fund
 COPY tsconfig.json ./
 COPY scripts scripts
 COPY src src
@@ -13,7 +13,7 @@ RUN node scripts/build.mjs
 FROM node:${NODE_VERSION}-bookworm-slim AS modules
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-RUN npm install --no-save --no-audit --no-fund --omit=dev
+RUN npm ci --no-audit --no-fund --omit=dev
 
 FROM node:${NODE_VERSION}-bookworm-slim
 # The SDK's native part trusts the system's certificates (TLS to a Temporal server elsewhere).

@@ -41,8 +41,7 @@ function checkNode() {
 }
 
 /**
- * What the lock file says. Not `npm ci`: it refuses a lock file that lacks the optional packages of other platforms,
- * as one has that was made where the registry offers those of Linux only.
+ * What the lock file says (scripts/completeLock.mjs keeps it complete for all platforms).
  * npm writes its own lock file last, so its time is that of the installation.
  */
 function installModules() {
@@ -51,7 +50,7 @@ function installModules() {
   if (isFresh) return;
   say('Installing the dependencies …');
   const begun = Date.now();
-  run('npm', ['install', '--no-save', '--no-audit', '--no-fund']);
+  run('npm', ['ci', '--no-audit', '--no-fund']);
   say(`Installed in ${Math.round((Date.now() - begun) / 1000)} s.`);
 }
 

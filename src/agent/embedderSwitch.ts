@@ -5,6 +5,7 @@ import { PROBE_IMAGES, PROBE_TEXTS } from '../adapters/clip/probeInputs.js';
 /** Dimension of CLIP ViT-B/32; a model with another one says so in its health. */
 const TOLERANCE = 0.01;
 const END_GRACE_MS = 2_000;
+const REMEMBERED_PIDS = 8;
 
 /** The moved embedder does not give the embeddings that it should (M8): the old one stays in charge. */
 export class ProbeFailed extends Error {}
@@ -22,6 +23,8 @@ export class EmbedderSwitch {
   private drained: (() => void)[] = [];
   private state: EmbedderPart = 'stopped';
   private gpu: string | null = null;
+  /** The last few processes in charge: the driver lists one a while after it has ended. */
+  private readonly pids: number[] = [];
 
   constructor(
     private readonly launcher: EmbedderLauncher | null,
@@ -66,12 +69,23 @@ export class EmbedderSwitch {
       for (const process of others) await this.launcher.end(process, { signal, graceMs: END_GRACE_MS });
       this.current = adopted ?? (await this.launcher.start('cpu', { gpu: null, signal }));
       this.gpu = this.current.device === 'cuda' ? gpuOfAdopted(this.current.pid) : null;
+      this.remember(this.current);
       this.state = 'ready';
       return adopted ? 'adopted' : 'started';
     } catch (error) {
       this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
       throw error;
     }
+  }
+
+  /** True for the process in charge, the one that comes, and the ones that went lately. */
+  owns(pid: number): boolean {
+    return this.pids.includes(pid);
+  }
+
+  private remember({ pid }: EmbedderProcess): void {
+    this.pids.push(pid);
+    if (this.pids.length > REMEMBERED_PIDS) this.pids.shift();
   }
 
   /** Starts one on the CPU when the process in charge has ended. @returns whether it did */
@@ -83,6 +97,7 @@ export class EmbedderSwitch {
     try {
       await launcher.end(current, { signal, graceMs: 0 });
       this.current = await launcher.start('cpu', { gpu: null, signal });
+      this.remember(this.current);
       this.gpu = null;
       this.state = 'ready';
       return true;
@@ -106,6 +121,7 @@ export class EmbedderSwitch {
     const old = this.current;
     const oldAnswers = old !== null && (await old.alive());
     const next = await this.launcher.start(device, { gpu, signal });
+    this.remember(next);
     try {
       await this.probe(next, oldAnswers ? old : null, signal);
     } catch (error) {

@@ -1,5 +1,5 @@
 /** The observation of a host, put together from what the agent's parts see. */
-import type { GpuReading, GpuSample } from '../adapters/gpu/reader.js';
+import type { GpuSample } from '../adapters/gpu/reader.js';
 import { CPU, EMBEDDER, modelTenant } from '../contracts/names.js';
 import type { HostPolicy, ModelPolicy } from '../contracts/policy.js';
 import type {
@@ -174,7 +174,7 @@ function observeDevices(parts: ObservedParts, tenants: TenantObservation[]): Dev
   const gpus = sample.gpus.map((gpu): DeviceObservation => {
     const held = sum(tenants.flatMap((tenant) => tenant.holdings).filter((holding) => holding.device === gpu.uuid));
     // P9: where nothing is measured, what vramflow has put there is all that is known to be used.
-    const usedMb = measured ? takenMb(gpu) : held;
+    const usedMb = measured ? gpu.usedMb : held;
     return {
       id: gpu.uuid,
       name: gpu.name,
@@ -194,10 +194,6 @@ function observeDevices(parts: ObservedParts, tenants: TenantObservation[]): Dev
   });
   return [...gpus, CPU_DEVICE];
 }
-
-/** All that cannot be had: what is used, and what the driver keeps for itself without calling it used. */
-const takenMb = ({ totalMb, usedMb, freeMb }: GpuReading): number | null =>
-  usedMb === null || totalMb === null || freeMb === null ? null : Math.max(usedMb, totalMb - freeMb);
 
 /** System memory is not budgeted yet: a model there is slow, not in the way. */
 const CPU_DEVICE: DeviceObservation = {

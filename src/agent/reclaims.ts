@@ -1,7 +1,7 @@
 import type { GpuSample } from '../adapters/gpu/reader.js';
 import { CPU } from '../contracts/names.js';
 import type { Holding } from '../contracts/residency.js';
-import { proveReclaimed, type ReclaimCase, type ReclaimSample } from '../domain/reclaimProof.js';
+import { type Listed, proveReclaimed, type ReclaimCase, type ReclaimSample } from '../domain/reclaimProof.js';
 
 interface Pending {
   cases: ReclaimCase[];
@@ -119,9 +119,9 @@ export class Reclaims {
   }
 }
 
-function processesOn(sample: GpuSample, gpu: string): Map<number, number> | null {
+function processesOn(sample: GpuSample, gpu: string): Listed | null {
   if (sample.processes === null) return null;
   return new Map(
-    sample.processes.filter((process) => process.uuid === gpu).map((process) => [process.pid, process.usedMb ?? 0]),
+    sample.processes.filter((process) => process.uuid === gpu).map((process) => [process.pid, process.usedMb]),
   );
 }

@@ -47,6 +47,13 @@ const SAME_PERIOD = 0.9;
 /** A sample older than this, or than five periods, is stale. */
 const STALE_MS = 5_000;
 
+/** All that cannot be had counts as used: newer drivers keep some memory for themselves without calling it used. */
+function withReserved(gpu: GpuReading): GpuReading {
+  const { totalMb, usedMb, freeMb } = gpu;
+  if (usedMb === null || totalMb === null || freeMb === null) return gpu;
+  return { ...gpu, usedMb: Math.max(usedMb, totalMb - freeMb) };
+}
+
 export function createSampler(options: SamplerOptions): Sampler {
   const { reader, clock, periodMs, densePeriodMs, thresholdMb, isOurs, ringSize } = options;
   const staleMs = Math.max(STALE_MS, 5 * periodMs);
@@ -58,7 +65,8 @@ export function createSampler(options: SamplerOptions): Sampler {
   let edgesLookedAt = Number.NEGATIVE_INFINITY;
   let denseUsers = 0;
 
-  const take = (sample: GpuSample): void => {
+  const take = (read: GpuSample): void => {
+    const sample = { ...read, gpus: read.gpus.map(withReserved) };
     latest = sample;
     ring.push(sample);
     if (ring.length > ringSize) ring.shift();

@@ -23,6 +23,7 @@ export interface OperationRequest {
 /** Progress is looked at so often, and said again at the latest after so long. */
 const LOOK_MS = 300;
 const SAY_AGAIN_MS = 2_000;
+const WAITING = 'waiting for the turn';
 
 const EXIT_OF: Record<OperationOutcome['status'], ExitCode> = {
   done: EXIT.ok,
@@ -107,6 +108,7 @@ function progress(agent: AgentClient, output: Output): { stop(): void } {
   let last = '';
   let saidAt = 0;
   let busy = false;
+  let hasTurn = false;
   const timer = setInterval(() => {
     if (busy) return;
     busy = true;
@@ -116,6 +118,8 @@ function progress(agent: AgentClient, output: Output): { stop(): void } {
       .catch(() => ({ doing: 'waiting for the agent', vram: '' }))
       .then(({ doing, vram }) => {
         busy = false;
+        hasTurn ||= doing !== WAITING;
+        if (hasTurn && doing === WAITING) return;
         if (doing === last && Date.now() - saidAt < SAY_AGAIN_MS) return;
         last = doing;
         saidAt = Date.now();
@@ -136,7 +140,7 @@ function describeProgress(status: Status): { doing: string; vram: string } {
   const vram = status.vram ? `, ${status.vram.used_mb} of ${status.vram.total_mb} MB used` : '';
   const mark = status.simulated ? 'SIMULATED ' : '';
   if (moving.length > 0) return { doing: `${mark}${moving.join(', ')}`, vram };
-  return { doing: status.turns.length > 0 ? `${mark}working` : 'waiting for the turn', vram };
+  return { doing: status.turns.length > 0 ? `${mark}working` : WAITING, vram };
 }
 
 export function renderOutcome(outcome: OperationOutcome, style: Style): string {

@@ -57,7 +57,7 @@ function checkPorts(config: Config): Contradiction[] {
 }
 
 function checkModels(config: Config, modeName: string, mode: ModeSettings): Contradiction[] {
-  return Object.entries(mode.models).flatMap(([written, place]) => {
+  return Object.keys(mode.models).flatMap((written) => {
     const path = ['modes', modeName, 'models', written];
     const model = config.models[modelOf(config, written)];
     if (!model) {
@@ -67,9 +67,7 @@ function checkModels(config: Config, modeName: string, mode: ModeSettings): Cont
         : 'Add it to models, or remove it here.';
       return [{ path, message: 'is not a model of this configuration.', remedy }];
     }
-    if (place !== 'cpu' || model.allow_cpu) return [];
-    const message = 'wants it in system memory, which the model does not allow.';
-    return [{ path, message, remedy: `Set allow_cpu: true for ${modelOf(config, written)} in models.` }];
+    return [];
   });
 }
 

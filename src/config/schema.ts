@@ -93,7 +93,7 @@ const gpu = z.strictObject({
 
 const mode = z.strictObject({
   models: z
-    .record(modelName, z.enum(['gpu', 'cpu', 'absent']))
+    .record(modelName, z.enum(['gpu', 'absent']))
     .default({})
     .describe('Where the mode wants each model. `vlm` stands for vlm_model. A model not named stays as it is.'),
   clip: z

@@ -29,7 +29,8 @@ const WHOLE = 0.99;
 /** True when Ollama says that all of the model is on GPUs. */
 export const isWhole = (model: { sizeMb: number; vramMb: number }): boolean => model.vramMb >= model.sizeMb * WHOLE;
 
-const isRunner = (process: VramProcess): boolean => /ollama/i.test(process.name);
+/** A process of Ollama's, by its name: its API does not tell pids. */
+export const isRunner = (process: { name: string }): boolean => /ollama/i.test(process.name);
 
 /**
  * Ollama does not say where a model is; its runners' processes do. Each model takes the runners whose memory is

@@ -17,6 +17,7 @@ import type { Folders } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
 import { toHostPolicy } from '../config/toPolicy.js';
 import type { Edge } from '../contracts/messages.js';
+import { isRunner } from '../domain/attribution.js';
 import type { AgentRole } from './agent.js';
 
 const DENSE_PERIOD_MS = 100;
@@ -137,5 +138,8 @@ function watchEmbedder(agent: Agent, reporter: EdgeReporter, signal: AbortSignal
   signal.addEventListener('abort', () => clearInterval(timer), { once: true });
 }
 
-const isOurs = (agent: Agent, pid: number): boolean =>
-  agent.embedder.process()?.pid === pid || agent.watch.resident().some(({ id }) => agent.pids(id).includes(pid));
+/** Ollama's runners count as ours also while they come: its own API tells which models they are. */
+function isOurs(agent: Agent, pid: number): boolean {
+  const process = agent.sampler.latest().processes?.find((one) => one.pid === pid);
+  return agent.embedder.owns(pid) || (process !== undefined && isRunner(process));
+}

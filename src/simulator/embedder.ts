@@ -17,6 +17,8 @@ const DIMENSION = 512;
 const FAILED_FOR_MS = 5000;
 /** It tries to get back to a simulator that was started again this often, in real ms. */
 const RECONNECT_MS = 250;
+/** Without a simulator for so long, in real ms, its host is gone, and so is this process. */
+const HOST_GONE_MS = 30_000;
 /** Requests in flight have this long to end after a shutdown, in real ms. */
 const SHUTDOWN_MS = 1500;
 
@@ -36,6 +38,7 @@ let state: 'starting' | 'ready' | 'failed' = 'starting';
 let error: string | null = null;
 let ending = false;
 let hold: LineStream | undefined;
+let connectedAt = Date.now();
 
 /** Connects to the simulator. On cuda this is the allocation, and a lost connection is made anew. */
 function connect(): void {
@@ -51,9 +54,11 @@ function connect(): void {
       else setTimeout(ready, startMs ?? 0);
     },
     end: () => {
+      if (answered) connectedAt = Date.now();
       if (ending || state === 'failed') return;
       if (state === 'starting' && device === 'cuda' && !answered) fail('CUDA error: no driver answers');
       else if (state === 'starting' && !answered) ready();
+      else if (Date.now() - connectedAt > HOST_GONE_MS) process.kill(process.pid, 'SIGTERM');
       else setTimeout(connect, RECONNECT_MS);
     },
   });

@@ -143,13 +143,6 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
     ],
   ],
   [
-    'a model on the CPU that must not be',
-    'modes:\n  demo:\n    models:\n      vlm: cpu\n',
-    [
-      '4:7 modes.demo.models.vlm wants it in system memory, which the model does not allow. Set allow_cpu: true for qwen3-vl:8b in models.',
-    ],
-  ],
-  [
     'a VLM of unknown size',
     'vlm_model: llava:7b\n',
     [

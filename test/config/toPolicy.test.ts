@@ -77,9 +77,9 @@ reconcile_seconds: 60
     const { modes } = policyOf(`
 vlm_model: llava
 models: { llava: { vram_mb: 9, allow_cpu: true } }
-modes: { demo: { models: { vlm: cpu } }, show: { clip: gpu } }
+modes: { demo: { models: { vlm: absent } }, show: { clip: gpu } }
 `);
-    expect(modes['demo']).toEqual({ wishes: { 'model/llava:latest': { place: 'cpu' } } });
+    expect(modes['demo']).toEqual({ wishes: { 'model/llava:latest': { place: 'absent' } } });
     expect(modes['show']).toEqual({ wishes: { 'embedder/clip': { place: 'gpu' } } });
   });
 });

@@ -29,14 +29,12 @@ export function doctorCommand(context: CliContext): Command {
     .description('check every part that vramflow needs')
     .action(async (_options, command: Command) => {
       const { config } = configOf(command, context);
-      const checks = [
-        checkTemporal(config),
-        checkAgent(config, context),
-        checkOllama(config),
-        checkGpu(config),
-        checkClip(config, context),
-      ];
-      const findings = await Promise.all(checks);
+      const agent = await statusOf(config, context);
+      const hardware =
+        !(agent instanceof Error) && agent.simulated
+          ? [simulated(agent)]
+          : [checkOllama(config), checkGpu(config), checkClip(config, context)];
+      const findings = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware]);
       outputOf(command, context).data(findings, (_value, style) => {
         const paint = { ok: style.green, missing: style.yellow, broken: style.red };
         return findings
@@ -55,13 +53,26 @@ async function checkTemporal(config: Config): Promise<Finding> {
   });
 }
 
-async function checkAgent(config: Config, context: CliContext): Promise<Finding> {
+async function statusOf(config: Config, context: CliContext): Promise<Status | Error> {
+  try {
+    return await agentClient(config, context).get<Status>('/v1/status');
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+function checkAgent(status: Status | Error): Promise<Finding> {
   return finding('agent', async () => {
-    const status = await agentClient(config, context).get<Status>('/v1/status');
-    const simulated = status.simulated ? ', SIMULATED' : '';
+    if (status instanceof Error) throw status;
     const degraded = status.degraded_reason === null ? '' : `; degraded: ${status.degraded_reason}`;
-    return `answers for host ${status.host}${simulated}${degraded}`;
+    return `answers for host ${status.host}${degraded}`;
   });
+}
+
+/** What the real machine has does not matter to a simulated host. */
+function simulated(status: Status): Finding {
+  const gpus = status.gpus.map((gpu) => gpu.name).join(', ');
+  return { part: 'hardware', state: 'ok', message: `SIMULATED: Ollama, CLIP and ${gpus}` };
 }
 
 async function checkOllama(config: Config): Promise<Finding> {
@@ -102,7 +113,8 @@ async function finding(part: string, check: () => Promise<string>): Promise<Find
   try {
     return { part, state: 'ok', message: await check() };
   } catch (error) {
-    const remedy = error instanceof Error && 'remedy' in error ? ` ${String(error.remedy)}` : '';
-    return { part, state: 'broken', message: `${error instanceof Error ? error.message : String(error)}${remedy}` };
+    const message = error instanceof Error ? error.message : String(error);
+    const remedy = error instanceof Error && 'remedy' in error ? String(error.remedy) : '';
+    return { part, state: 'broken', message: message.includes(remedy) ? message : `${message} ${remedy}` };
   }
 }

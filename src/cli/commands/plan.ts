@@ -18,8 +18,8 @@ export function planCommand(context: CliContext): Command {
     const preview = await agentClient(config, context).get<PlanPreview>(
       `/v1/plan?${new URLSearchParams(query).toString()}`,
     );
-    outputOf(command, context).data(preview, ({ plan: result, observation }, style) =>
-      [...(observation.simulated ? [style.yellow('SIMULATED')] : []), ...explainPlan(result, observation)].join('\n'),
+    outputOf(command, context).data(preview, ({ plan: result, observation }) =>
+      explainPlan(result, observation).join('\n'),
     );
     exitWith(preview.plan.kind === 'refusal' ? EXIT.refused : EXIT.ok);
   };
