@@ -61,7 +61,8 @@ class Operation {
   private readonly attempts = new Map<string, number>();
   private former: AgentView | null = null;
   private last: AgentView | null = null;
-  private plan: PlanResult | null = null;
+  /** Each plan of the rounds, in order; the last one of a success is empty. */
+  private readonly plans: PlanResult[] = [];
   private round = 0;
 
   constructor(private readonly input: OperationInput) {
@@ -134,7 +135,7 @@ class Operation {
       const wanted = resolveTarget(this.input.goal, this.intents(), view.policy, view.observation);
       const target = withoutArrived(wanted, this.loaded(), view.observation);
       const plan = planResidency(view.observation, target, view.policy);
-      this.plan = plan;
+      this.plans.push(plan);
       this.say(
         `${what}\n\n${explainPlan(plan, view.observation)
           .map((line) => `- ${line}`)
@@ -151,6 +152,8 @@ class Operation {
         const problem = { type: FAILURE.premiseGone, message: undone(repeated), remedy: 'see vramflow events' };
         if (tried > view.policy.maxLoadRetries) return { ...failed(what, problem), failedTenant: repeated.tenant };
       }
+      for (const step of plan.steps) this.touched.add(step.tenant);
+      for (const tenant of plan.displaced) this.displaced.add(tenant);
       await this.turn.narrow([...new Set(plan.steps.flatMap((step) => step.devices))]);
 
       const problem = await runSteps(this.input.host, plan.steps, this.call(), view.policy, this.round, (done) =>
@@ -224,7 +227,7 @@ class Operation {
           goal: this.input.goal,
           requestedBy: this.input.requestedBy,
           outcome,
-          plan: this.plan,
+          plan: this.firstPlan(),
           mode: outcome.status === 'done' && this.input.goal.kind === 'mode' ? this.input.goal.mode : null,
         },
       ]);
@@ -238,7 +241,7 @@ class Operation {
   private async compensate(): Promise<string> {
     const { former, last } = this;
     if (former === null || last === null) return 'nothing had changed';
-    const touched = this.plan?.kind === 'plan' ? this.plan.steps.map((step) => step.tenant) : [];
+    const touched = this.plans.flatMap((plan) => (plan.kind === 'plan' ? plan.steps : [])).map((step) => step.tenant);
     const plan = planResidency(last.observation, formerResidency(former.observation, touched), last.policy);
     if (plan.kind === 'plan' && plan.steps.length === 0) return 'the former residency stands';
     if (this.turn.successorWaits) return 'the former residency is not put back: another operation waits';
@@ -258,6 +261,7 @@ class Operation {
   }
 
   private outcome(progress: Progress): OperationOutcome {
+    const residency = this.last === null ? null : residencyOf(this.last.observation);
     return {
       ...progress,
       failedTenant: progress.failedTenant ?? null,
@@ -265,7 +269,7 @@ class Operation {
       steps: this.steps,
       supersededBy: this.turn.supersededBy?.workflowId ?? null,
       compensation: null,
-      displaced: this.plan?.kind === 'plan' ? this.plan.displaced : [],
+      displaced: [...new Set(this.plans.flatMap((plan) => (plan.kind === 'plan' ? plan.displaced : [])))],
       residency: this.last === null ? null : residencyOf(this.last.observation),
       totalMs: Date.now() - this.startedAt,
     };
@@ -292,6 +296,11 @@ class Operation {
   private intents() {
     if (this.turn.grant === null) throw new Error('an operation planned without its turn');
     return this.turn.grant.intents;
+  }
+
+  /** The plan that says what was done and why: later rounds plan what is left of it. */
+  private firstPlan(): PlanResult | null {
+    return this.plans[0] ?? null;
   }
 
   private call() {
