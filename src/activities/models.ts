@@ -1,3 +1,4 @@
+import { OllamaError } from '../adapters/ollama/ollama.js';
 import type { Agent } from '../agent/agent.js';
 import { KEEP_ALIVE } from '../agent/keepAlive.js';
 import type { AgentActivities, StepCall } from '../contracts/activities.js';
@@ -90,7 +91,7 @@ async function load(agent: Agent, { step, operation }: StepCall, signal: AbortSi
     });
     return { acted: true, proof };
   } catch (error) {
-    if (signal.aborted) await cancelled(agent, step.tenant);
+    if (signal.aborted || error instanceof OllamaError) await dropped(agent, step.tenant);
     throw error;
   } finally {
     agent.setWorking(step.tenant, null);
@@ -98,15 +99,16 @@ async function load(agent: Agent, { step, operation }: StepCall, signal: AbortSi
   }
 }
 
-/** Ollama may take so long to notice that a load was cancelled (seen: 250 ms). */
-const CANCEL_BOUND_MS = 2_000;
+/** Ollama may take so long to drop a load that was cancelled (seen: 250 ms) or that failed. */
+const DROP_BOUND_MS = 2_000;
 
 /**
- * Waits until Ollama has dropped a load that was cancelled: one that begins before would be answered well, and its model
- * would leave with the cancelled one. If it does not leave, it had come in the last moment, and the next look sees it.
+ * Waits until Ollama has dropped a load that was cancelled or failed: it lists it still when it answers, and a load that
+ * begins before would be answered well, and its model would leave with the dropped one. If it does not leave, it had come
+ * in the last moment, and the next look sees it.
  */
-async function cancelled(agent: Agent, tenant: string): Promise<void> {
-  const bound = AbortSignal.timeout(CANCEL_BOUND_MS);
+async function dropped(agent: Agent, tenant: string): Promise<void> {
+  const bound = AbortSignal.timeout(DROP_BOUND_MS);
   while (!bound.aborted) {
     await agent.watch.look();
     if (!agent.watch.resident().some((one) => one.id === tenant)) return;
