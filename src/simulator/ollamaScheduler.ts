@@ -134,7 +134,9 @@ export class OllamaScheduler {
         if (!needsReload(runner, request.options)) return this.#use(runner, request);
         victim = runner;
       } else if (
-        this.loaded.size >= (this.maxLoadedModels ?? MODELS_PER_GPU * this.#dependencies.gpuHost.cards.length)
+        // The CPU counts as a device where there is no other.
+        this.loaded.size >=
+        (this.maxLoadedModels ?? MODELS_PER_GPU * Math.max(1, this.#dependencies.gpuHost.cards.length))
       ) {
         victim = this.#victim();
       } else {

@@ -101,4 +101,6 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
     models: [QWEN3_VL_8B, LLAVA_7B, QWEN25_14B, QWEN25_3B, NOMIC_EMBED, BIG_70B],
     foreign: [],
   },
+  /** For M17: Ollama is there and runs everything from system memory. */
+  'no-gpu': { cards: [], models: [QWEN3_VL_8B, LLAVA_7B, MOONDREAM, NOMIC_EMBED], foreign: [] },
 };
