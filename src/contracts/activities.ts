@@ -28,7 +28,7 @@ export interface Conclusion extends FencedCall {
   goal: OperationGoal;
   requestedBy: string;
   outcome: OperationOutcome;
-  /** The last plan, for `why`. */
+  /** The first plan, for `why`; later rounds plan what is left of it. Null: nothing was planned. */
   plan: PlanResult | null;
   /** The mode to remember; null when it does not change. */
   mode: string | null;

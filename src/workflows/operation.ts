@@ -63,6 +63,8 @@ class Operation {
   private last: AgentView | null = null;
   /** Each plan of the rounds, in order; the last one of a success is empty. */
   private readonly plans: PlanResult[] = [];
+  /** Why the first plan was as it was: stays readable on the closed workflow (law 11). */
+  private explained: string[] = [];
   private round = 0;
 
   constructor(private readonly input: OperationInput) {
@@ -136,11 +138,9 @@ class Operation {
       const target = withoutArrived(wanted, this.loaded(), view.observation);
       const plan = planResidency(view.observation, target, view.policy);
       this.plans.push(plan);
-      this.say(
-        `${what}\n\n${explainPlan(plan, view.observation)
-          .map((line) => `- ${line}`)
-          .join('\n')}`,
-      );
+      const lines = explainPlan(plan, view.observation);
+      if (this.plans.length === 1) this.explained = lines;
+      this.say(`${what}${asList(lines)}`);
       if (plan.kind === 'refusal') {
         return { status: 'refused', summary: `${what}: ${plan.refusal.message}`, failure: null, refusal: plan.refusal };
       }
@@ -152,8 +152,6 @@ class Operation {
         const problem = { type: FAILURE.premiseGone, message: undone(repeated), remedy: 'see vramflow events' };
         if (tried > view.policy.maxLoadRetries) return { ...failed(what, problem), failedTenant: repeated.tenant };
       }
-      for (const step of plan.steps) this.touched.add(step.tenant);
-      for (const tenant of plan.displaced) this.displaced.add(tenant);
       await this.turn.narrow([...new Set(plan.steps.flatMap((step) => step.devices))]);
 
       const problem = await runSteps(this.input.host, plan.steps, this.call(), view.policy, this.round, (done) =>
@@ -219,7 +217,9 @@ class Operation {
       }
     }
     const outcome = { ...this.outcome(progress), compensation };
-    this.say(outcome.summary + (compensation ? `\n\n${compensation}` : ''));
+    this.say(
+      `**${outcome.status}:** ${outcome.summary}${compensation ? `\n\n${compensation}` : ''}${asList(this.explained)}`,
+    );
     if (mayWrite && this.last !== null) {
       await agentReads(this.input.host).conclude.executeWithOptions({ summary: outcome.summary.slice(0, 190) }, [
         {
@@ -262,6 +262,7 @@ class Operation {
 
   private outcome(progress: Progress): OperationOutcome {
     const residency = this.last === null ? null : residencyOf(this.last.observation);
+    const displaced = this.plans.flatMap((plan) => (plan.kind === 'plan' ? plan.displaced : []));
     return {
       ...progress,
       failedTenant: progress.failedTenant ?? null,
@@ -269,8 +270,9 @@ class Operation {
       steps: this.steps,
       supersededBy: this.turn.supersededBy?.workflowId ?? null,
       compensation: null,
-      displaced: [...new Set(this.plans.flatMap((plan) => (plan.kind === 'plan' ? plan.displaced : [])))],
-      residency: this.last === null ? null : residencyOf(this.last.observation),
+      // What was put back after a failure is not displaced.
+      displaced: [...new Set(displaced)].filter((tenant) => (residency?.[tenant]?.length ?? 0) === 0),
+      residency,
       totalMs: Date.now() - this.startedAt,
     };
   }
@@ -330,6 +332,10 @@ class Operation {
 
 const undone = ({ kind, tenant }: PlanStep): string =>
   `${kind} ${tenant} succeeded, but it did not last: something else on this host changes it back`;
+
+/** A paragraph of Markdown; nothing for no lines. */
+const asList = (lines: string[]): string =>
+  lines.length === 0 ? '' : `\n\n${lines.map((line) => `- ${line}`).join('\n')}`;
 
 const clean = { failure: null, refusal: null };
 
