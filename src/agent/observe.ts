@@ -38,6 +38,11 @@ export interface ObservedParts {
 /** A model that loads about this fast when nothing has been learned yet: MB a second. */
 const LOAD_MB_A_SECOND = 2_500;
 const EMBEDDER_START_MS = 2_000;
+/**
+ * Ollama loads a model only beside so much free memory (`cudaMinimumMemory`, 0.6.5): with less it evicts another model,
+ * or puts a part into system memory, without a word.
+ */
+const OLLAMA_KEEPS_FREE_MB = 457;
 /** Models that someone else loaded count as ordinary. */
 const FOREIGN_MODEL_PRIORITY = 50;
 
@@ -99,7 +104,7 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
       holdings,
       chargeMb,
       chargeSource: sourceOf(parts.simulated, present !== undefined && onGpus > 0, known),
-      peakMb: Math.max(chargeMb, known?.peakMb ?? 0),
+      peakMb: Math.max(chargeMb + OLLAMA_KEEPS_FREE_MB, known?.peakMb ?? 0),
       uses: gates.uses(id),
       idleForMs: present ? uses.idleFor(id) : null,
       residentForMs: present ? present.residentForMs : null,
