@@ -149,7 +149,8 @@ function attributed(evidence: Evidence): string[] {
     const within = evidence.windows.some(
       (step) => step.tenant === tenant && step.fromMs - SLACK_MS <= wall(entry) && wall(entry) <= step.toMs + SLACK_MS,
     );
-    if (!within) complaints.push(`law 3: ${entry.kind} of ${tenant} at ${entry.at} belongs to no step`);
+    const why = entry.kind === 'unload-start' ? ` (${entry.reason})` : '';
+    if (!within) complaints.push(`law 3: ${entry.kind}${why} of ${tenant} at ${entry.at} belongs to no step`);
   }
   return complaints;
 }
