@@ -1,5 +1,6 @@
 /** A main: the command line `vramflow`, which starts workflows and asks the agent. */
 import { Command, CommanderError } from 'commander';
+import { canFitCommand } from './cli/commands/canFit.js';
 import { clipCommand } from './cli/commands/clip.js';
 import { configCommand } from './cli/commands/config.js';
 import { doctorCommand } from './cli/commands/doctor.js';
@@ -33,6 +34,7 @@ const COMMANDS = [
   clipCommand,
   embedCommand,
   planCommand,
+  canFitCommand,
   eventsCommand,
   historyCommand,
   doctorCommand,

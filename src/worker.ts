@@ -13,6 +13,7 @@ import { withSimulator } from './config/simulatorOverlay.js';
 import { isMain } from './isMain.js';
 import { runAgent } from './roles/agent.js';
 import { runControl } from './roles/control.js';
+import { logThrough } from './roles/logging.js';
 import { version } from './version.js';
 
 export type Role = 'control' | 'agent' | 'all';
@@ -33,6 +34,7 @@ export async function runWorker({ role, config: file, env, cwd }: WorkerOptions)
     const loaded = loadConfig({ argv: { config: file, overrides: {} }, env, cwd, homeDir });
     const { config } = withSimulator(loaded, env);
     const log = pino({ level: config.log_level, base: { role, host: config.host } }, pino.destination(2));
+    logThrough(log);
     const folders = foldersOf(config.data_dir, { env, homeDir });
     const simulated = env['VRAMFLOW_SIMULATOR'] !== undefined;
     const agent = () => runAgent({ config, folders, simulated, version, log, signal: stop.signal });

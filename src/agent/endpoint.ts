@@ -3,6 +3,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { z } from 'zod';
 import { normalName } from '../adapters/ollama/ollama.js';
 import type { OperationGoal } from '../contracts/operation.js';
+import { canFit } from '../domain/canFit.js';
 import { checkGoal } from '../domain/checkGoal.js';
 import { noIntents } from '../domain/intents.js';
 import { planResidency } from '../domain/planResidency.js';
@@ -79,6 +80,10 @@ export function createEndpoint({ agent, onDemand, token, version, startedAt }: E
     const observation = agent.observation();
     const target = resolveTarget(goal, noIntents(agent.mode), agent.policy, observation);
     return { plan: planResidency(observation, target, agent.policy), observation };
+  });
+  server.get('/v1/can-fit', (request) => {
+    const { mb } = z.object({ mb: z.coerce.number().min(0) }).parse(request.query);
+    return canFit(agent.observation(), mb, agent.policy);
   });
   server.get('/v1/models', async () => ({
     installed: await agent.ollama.installed(AbortSignal.timeout(5_000)),

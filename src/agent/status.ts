@@ -1,6 +1,7 @@
 import { CPU, modelTenant } from '../contracts/names.js';
 import type { DeviceObservation, HostObservation, TenantObservation } from '../contracts/residency.js';
-import type { Status, VlmState, VramStatus } from '../contracts/status.js';
+import type { GpuProcessStatus, Status, VlmState, VramStatus } from '../contracts/status.js';
+import { isRunner } from '../domain/attribution.js';
 import { embedderDevice } from '../domain/residency.js';
 import type { Agent } from './agent.js';
 
@@ -42,8 +43,20 @@ export function statusOf(agent: Agent, version: string, startedAt: number): Stat
     gpus: observed.devices.filter((device) => device.id !== CPU),
     tenants: observed.tenants,
     drivers: observed.drivers,
+    processes: processesOf(agent, observed),
     agent: { instance: agent.options.instance, pid: process.pid, uptime_ms: Date.now() - startedAt, version },
   };
+}
+
+/** P1: every GPU process that the driver lists, with its memory and whose it is. */
+function processesOf(agent: Agent, observed: HostObservation): GpuProcessStatus[] | null {
+  const owners = new Map(observed.tenants.flatMap(({ id }) => agent.pids(id).map((pid) => [pid, id] as const)));
+  const { processes } = agent.sampler.latest();
+  if (processes === null) return null;
+  return processes.map(({ uuid: gpu, pid, name, usedMb }) => {
+    const owner = owners.get(pid) ?? (isRunner({ name }) ? 'ollama' : 'foreign');
+    return { gpu, pid, name, used_mb: usedMb, owner };
+  });
 }
 
 /** Why the host is degraded: Ollama away (M16), no GPU (M17), figures unknown or declared (P9). */

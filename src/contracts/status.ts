@@ -11,6 +11,16 @@ export interface VramStatus {
   gpu_utilization_percent: number | null;
 }
 
+export interface GpuProcessStatus {
+  gpu: string;
+  pid: number;
+  name: string;
+  /** Null where the driver does not tell. */
+  used_mb: number | null;
+  /** The tenant that it belongs to, or `foreign`. */
+  owner: string;
+}
+
 export interface Status {
   execution_mode: string;
   vlm_state: VlmState;
@@ -33,5 +43,7 @@ export interface Status {
   gpus: DeviceObservation[];
   tenants: TenantObservation[];
   drivers: DriverObservation[];
+  /** Compute processes on GPUs; null: the list cannot be had. */
+  processes: GpuProcessStatus[] | null;
   agent: { instance: string; pid: number; uptime_ms: number; version: string };
 }

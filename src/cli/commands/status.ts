@@ -51,6 +51,23 @@ export function renderStatus(status: Status, style: Style): string {
       ),
     );
   }
+  if (status.processes !== null && status.processes.length > 0) {
+    const rows = status.processes.map(({ gpu, pid, name, used_mb: used, owner }) => [
+      String(pid),
+      gpu.slice(0, 12),
+      figure(used),
+      owner,
+      name,
+    ]);
+    lines.push(
+      '',
+      table(
+        ['pid', 'GPU', 'used', 'owner', 'program'].map((title) => ({ title })),
+        rows,
+        style,
+      ),
+    );
+  }
   const tenants = status.tenants.map((tenant) => [
     tenant.id,
     tenant.state,
