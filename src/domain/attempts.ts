@@ -16,9 +16,12 @@ const PERMANENT: FailureType[] = [
   FAILURE.unknownTenant,
 ];
 
+/** The agent that took the work shuts down: its death is no attempt either. */
+const LOOK_AGAIN: FailureType[] = [FAILURE.premiseGone, FAILURE.driverUnavailable, FAILURE.agentAway];
+
 /** @param type the failure's type; null when a worker died or nobody took the work */
 export function verdictOf(type: string | null): Verdict {
-  if (type === null || type === FAILURE.premiseGone || type === FAILURE.driverUnavailable) return 'look-again';
+  if (type === null || LOOK_AGAIN.some((one) => one === type)) return 'look-again';
   if (type === FAILURE.fenced || type === FAILURE.staleEpoch) return 'lost-turn';
   return PERMANENT.some((permanent) => permanent === type) ? 'give-up' : 'retry';
 }

@@ -19,9 +19,15 @@ export interface VramProcess {
 
 export interface Attribution {
   holdings: Holding[];
-  /** The processes that hold it; empty where the driver's list does not show them. */
+  /**
+   * The processes that hold it, and those of the same size that could as well be it; empty where the driver's list
+   * does not show them.
+   */
   pids: number[];
 }
+
+/** Runners whose sizes differ by less than this share cannot be told apart by what Ollama says of its models. */
+const SAME_SIZE = 0.25;
 
 /** Below this share a rest in system memory is rounding, not offload. */
 const WHOLE = 0.99;
@@ -42,11 +48,14 @@ export function attributeModels(
   processes: VramProcess[] | null,
 ): Record<string, Attribution> {
   const runners = byPid((processes ?? []).filter((process) => isRunner(process) && process.usedMb !== null));
+  const sizes = new Map([...runners].map(([pid, parts]) => [pid, sizeOf(parts)]));
   const result: Record<string, Attribution> = {};
   for (const model of [...models].sort((a, b) => b.vramMb - a.vramMb || a.id.localeCompare(b.id))) {
     const onCpu = isWhole(model) ? [] : [{ device: CPU, mb: Math.round(model.sizeMb - model.vramMb) }];
     const { holdings, pids } = onGpus(model, gpus, runners);
-    result[model.id] = { holdings: [...holdings, ...onCpu], pids };
+    const own = pids.reduce((sum, pid) => sum + (sizes.get(pid) ?? 0), 0);
+    const alike = [...sizes].filter(([, mb]) => own > 0 && Math.abs(mb - own) < own * SAME_SIZE).map(([pid]) => pid);
+    result[model.id] = { holdings: [...holdings, ...onCpu], pids: [...new Set([...pids, ...alike])] };
   }
   return result;
 }
@@ -59,7 +68,7 @@ function onGpus(
   if (model.vramMb <= 0) return { holdings: [], pids: [] };
   let best: { pid: number; parts: VramProcess[]; distance: number } | null = null;
   for (const [pid, parts] of runners) {
-    const distance = Math.abs(parts.reduce((sum, part) => sum + (part.usedMb ?? 0), 0) - model.vramMb);
+    const distance = Math.abs(sizeOf(parts) - model.vramMb);
     if (best === null || distance < best.distance) best = { pid, parts, distance };
   }
   if (best !== null) {
@@ -71,6 +80,8 @@ function onGpus(
   const fullest = [...gpus].sort((a, b) => (b.usedMb ?? 0) - (a.usedMb ?? 0) || a.id.localeCompare(b.id))[0];
   return { holdings: [{ device: fullest?.id ?? CPU, mb: Math.round(model.vramMb) }], pids: [] };
 }
+
+const sizeOf = (parts: VramProcess[]): number => parts.reduce((sum, part) => sum + (part.usedMb ?? 0), 0);
 
 /** A runner on one GPU holds at least what Ollama says; over several GPUs the driver's figures count. */
 const share = (model: LoadedModel, parts: VramProcess[]): number => (parts.length === 1 ? Math.round(model.vramMb) : 0);

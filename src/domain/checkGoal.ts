@@ -8,7 +8,7 @@ export function checkGoal(
   goal: OperationGoal,
   policy: HostPolicy,
 ): { type: string; message: string; remedy: string } | null {
-  if (goal.kind === 'mode' && !(goal.mode in policy.modes)) {
+  if (goal.kind === 'mode' && !Object.hasOwn(policy.modes, goal.mode)) {
     return {
       type: FAILURE.unknownMode,
       message: `the configuration has no mode "${goal.mode}"`,

@@ -9,15 +9,15 @@ const DEFAULT_UNLOAD_SECONDS = 5;
 export const modelPolicy = (policy: HostPolicy, tenant: string): ModelPolicy | undefined =>
   policy.models.find((model) => model.name === tenantName(tenant));
 
-/** Milliseconds that one attempt of a step may take (M19). */
+/** Milliseconds that one attempt of a step may take (M19); whole ones, as timers want them. */
 export function attemptMs(step: PlanStep, policy: HostPolicy): number {
   const model = modelPolicy(policy, step.tenant);
   switch (step.kind) {
     case 'load':
-      return (model?.loadTimeoutSeconds ?? DEFAULT_LOAD_SECONDS) * 1000;
+      return Math.ceil((model?.loadTimeoutSeconds ?? DEFAULT_LOAD_SECONDS) * 1000);
     case 'unload':
-      return (model?.unloadTimeoutSeconds ?? DEFAULT_UNLOAD_SECONDS) * 1000;
+      return Math.ceil((model?.unloadTimeoutSeconds ?? DEFAULT_UNLOAD_SECONDS) * 1000);
     case 'move':
-      return policy.embedder.moveTimeoutSeconds * 1000;
+      return Math.ceil(policy.embedder.moveTimeoutSeconds * 1000);
   }
 }

@@ -1,0 +1,120 @@
+import fc from 'fast-check';
+import { describe, expect, it, test } from 'vitest';
+import {
+  attributeModels,
+  foreignMb,
+  isWhole,
+  type LoadedModel,
+  type VramProcess,
+} from '../../src/domain/attribution.js';
+
+const model = (id: string, vramMb: number, sizeMb = vramMb): LoadedModel => ({ id, sizeMb, vramMb });
+const runner = (pid: number, usedMb: number | null, gpu = 'g0', name = '/usr/local/bin/ollama'): VramProcess => ({
+  gpu,
+  pid,
+  name,
+  usedMb,
+});
+const ONE = [{ id: 'g0', usedMb: 11_000 }];
+
+describe('who holds what', () => {
+  it('is what the runner of the model has, at least what Ollama says', () => {
+    expect(attributeModels([model('a', 10_500)], ONE, [runner(7, 10_900)])).toEqual({
+      a: { holdings: [{ device: 'g0', mb: 10_900 }], pids: [7] },
+    });
+    expect(attributeModels([model('a', 10_500)], ONE, [runner(7, 400)])['a']?.holdings).toEqual([
+      { device: 'g0', mb: 10_500 },
+    ]);
+  });
+
+  it('matches each model with the runner nearest in size', () => {
+    const found = attributeModels([model('small', 4_000), model('big', 12_000)], ONE, [
+      runner(1, 4_300),
+      runner(2, 12_400),
+    ]);
+    expect(found['small']?.pids).toEqual([1]);
+    expect(found['big']?.pids).toEqual([2]);
+  });
+
+  it('names all runners that are alike: which is which cannot be told', () => {
+    const found = attributeModels([model('a', 10_000), model('b', 10_100)], ONE, [
+      runner(1, 10_200),
+      runner(2, 10_500),
+    ]);
+    expect(found['a']?.pids.sort()).toEqual([1, 2]);
+    expect(found['b']?.pids.sort()).toEqual([1, 2]);
+  });
+
+  it('takes no stranger for a runner', () => {
+    const found = attributeModels([model('a', 10_500)], ONE, [runner(9, 10_500, 'g0', 'blender')]);
+    expect(found['a']).toEqual({ holdings: [{ device: 'g0', mb: 10_500 }], pids: [] });
+  });
+
+  it('is on the fullest GPU where there is no list', () => {
+    const two = [
+      { id: 'g0', usedMb: 500 },
+      { id: 'g1', usedMb: 11_000 },
+    ];
+    expect(attributeModels([model('a', 10_500)], two, null)['a']?.holdings).toEqual([{ device: 'g1', mb: 10_500 }]);
+    expect(attributeModels([model('a', 10_500)], [], null)['a']?.holdings).toEqual([{ device: 'cpu', mb: 10_500 }]);
+  });
+
+  it('is on two GPUs when its runner is, and in system memory for the rest', () => {
+    const split = attributeModels([model('a', 18_000)], ONE, [runner(7, 9_200, 'g0'), runner(7, 9_100, 'g1')]);
+    expect(split['a']).toMatchObject({
+      holdings: [
+        { device: 'g0', mb: 9_200 },
+        { device: 'g1', mb: 9_100 },
+      ],
+    });
+    const partly = attributeModels([model('a', 6_000, 10_000)], ONE, [runner(7, 6_100)]);
+    expect(partly['a']?.holdings.at(-1)).toEqual({ device: 'cpu', mb: 4_000 });
+    expect(attributeModels([model('a', 0, 10_000)], ONE, [])['a']?.holdings).toEqual([{ device: 'cpu', mb: 10_000 }]);
+  });
+
+  it('is whole when what is missing is rounding', () => {
+    expect(isWhole(model('a', 9_950, 10_000))).toBe(true);
+    expect(isWhole(model('a', 9_000, 10_000))).toBe(false);
+  });
+
+  it('leaves the rest to strangers; unknown stays unknown (law 1)', () => {
+    expect(foreignMb(11_300, 10_500)).toBe(800);
+    expect(foreignMb(10_000, 10_500)).toBe(0);
+    expect(foreignMb(null, 0)).toBeNull();
+  });
+});
+
+test('every model that is on GPUs is on some device, with at least what Ollama says when it is on one', () => {
+  const models = fc.uniqueArray(
+    fc.record({ id: fc.constantFrom('a', 'b', 'c', 'd'), vramMb: fc.nat(20_000), restMb: fc.nat(8_000) }),
+    { selector: (one) => one.id },
+  );
+  const processes = fc.option(
+    fc.array(
+      fc.record({
+        gpu: fc.constantFrom('g0', 'g1'),
+        pid: fc.integer({ min: 1, max: 6 }),
+        name: fc.constantFrom('/usr/bin/ollama', 'game'),
+        usedMb: fc.option(fc.nat(20_000)),
+      }),
+    ),
+  );
+  fc.assert(
+    fc.property(models, processes, (list, listed) => {
+      const loaded = list.map(({ id, vramMb, restMb }) => ({ id, vramMb, sizeMb: vramMb + restMb }));
+      const gpus = ['g0', 'g1'].map((id) => ({ id, usedMb: null }));
+      const found = attributeModels(loaded, gpus, listed);
+      expect(Object.keys(found).sort()).toEqual(loaded.map((one) => one.id).sort());
+      for (const { id, vramMb, sizeMb } of loaded) {
+        const holdings = found[id]?.holdings ?? [];
+        expect(holdings.length > 0).toBe(sizeMb > 0);
+        const onGpus = holdings.filter(({ device }) => device !== 'cpu');
+        if (vramMb > 0 && onGpus.length === 1) expect(onGpus[0]?.mb).toBeGreaterThanOrEqual(vramMb);
+        for (const pid of found[id]?.pids ?? []) {
+          expect(listed?.some((one) => one.pid === pid && one.name.includes('ollama'))).toBe(true);
+        }
+      }
+    }),
+    { numRuns: 300 },
+  );
+});

@@ -1,0 +1,110 @@
+import { describe, expect, it } from 'vitest';
+import { proveReclaimed, type ReclaimCase, type ReclaimSample } from '../../src/domain/reclaimProof.js';
+
+/** 10,500 MB of ours (pid 7) beside a desktop of 800 MB that is on no list. */
+const reclaim = (change: Partial<ReclaimCase> = {}): ReclaimCase => ({
+  gpu: 'g0',
+  beforeMb: 11_300,
+  heldMb: 10_500,
+  processesBefore: new Map([[7, 10_500]]),
+  ownPids: [7],
+  ...change,
+});
+const sample = (usedMb: number | null, processes: [number, number | null][] | null = []): ReclaimSample => ({
+  usedMb,
+  processes: processes && new Map(processes),
+});
+const times = (count: number, one: ReclaimSample): ReclaimSample[] => Array.from({ length: count }, () => one);
+
+describe('memory is proven to be back', () => {
+  it('when it dropped by what was held', () => {
+    expect(proveReclaimed(reclaim(), [sample(800)])).toBe('used memory dropped by 10500 MB');
+  });
+
+  it('when a stranger grew meanwhile: 9 GB of a game are not ours', () => {
+    expect(proveReclaimed(reclaim(), [sample(9_800, [[50, 9_000]])])).toBe('used memory dropped by 10500 MB');
+  });
+
+  it('when there is no list of processes', () => {
+    expect(proveReclaimed(reclaim({ processesBefore: null }), [sample(800, null)])).not.toBeNull();
+  });
+
+  it('when a container hides our process, once the list can no longer be late', () => {
+    const hidden = reclaim({ processesBefore: new Map(), ownPids: [] });
+    expect(proveReclaimed(hidden, times(3, sample(800)))).toBeNull();
+    expect(proveReclaimed(hidden, times(4, sample(800)))).not.toBeNull();
+  });
+
+  it('when its process has no figure and is gone', () => {
+    const noFigure = reclaim({ processesBefore: new Map([[7, null]]) });
+    expect(proveReclaimed(noFigure, [sample(800, [[7, null]])])).toBeNull();
+    expect(proveReclaimed(noFigure, [sample(800)])).not.toBeNull();
+  });
+
+  it('when one of two processes of the same size has gone, either of which may be ours', () => {
+    const two = reclaim({
+      beforeMb: 21_600,
+      ownPids: [7, 8],
+      processesBefore: new Map([
+        [7, 10_500],
+        [8, 10_300],
+      ]),
+    });
+    expect(proveReclaimed(two, [sample(11_300, [[7, 10_500]])])).not.toBeNull();
+    expect(proveReclaimed(two, [sample(21_600, [...(two.processesBefore ?? [])])])).toBeNull();
+  });
+
+  it('by stable memory when the holder had crashed before (pain 3)', () => {
+    const crashed = reclaim({ beforeMb: 800, processesBefore: new Map() });
+    expect(proveReclaimed(crashed, times(4, sample(800)))).toBeNull();
+    expect(proveReclaimed(crashed, times(5, sample(810)))).toContain('was gone before');
+    const falling = [900, 850, 800, 750, 700].map((mb) => sample(mb));
+    expect(proveReclaimed(crashed, falling)).toBeNull();
+  });
+});
+
+describe('memory is not proven to be back', () => {
+  it('without a sample or a reading', () => {
+    expect(proveReclaimed(reclaim(), [])).toBeNull();
+    expect(proveReclaimed(reclaim(), [sample(null)])).toBeNull();
+    expect(proveReclaimed(reclaim({ beforeMb: null }), [sample(0)])).toBeNull();
+  });
+
+  it('by the end of a game of 12 GB', () => {
+    const beside = reclaim({
+      beforeMb: 23_300,
+      processesBefore: new Map([
+        [7, 10_500],
+        [50, 12_000],
+      ]),
+    });
+    expect(proveReclaimed(beside, [sample(11_300, [[7, 10_500]])])).toBeNull();
+    // The list is a tick late: the game is on it still.
+    expect(proveReclaimed(beside, [sample(11_300, [...(beside.processesBefore ?? [])])])).toBeNull();
+  });
+
+  it('by a figure that was missing before and is there now', () => {
+    const noFigure = reclaim({
+      beforeMb: 20_300,
+      processesBefore: new Map([
+        [7, 10_500],
+        [50, null],
+      ]),
+    });
+    const shown: [number, number | null][] = [
+      [7, 10_500],
+      [50, 9_000],
+    ];
+    expect(proveReclaimed(noFigure, times(6, sample(20_300, shown)))).toBeNull();
+  });
+
+  it('as gone before, when a process on the list could be it and nobody knows', () => {
+    const unnamed = reclaim({ ownPids: [] });
+    expect(proveReclaimed(unnamed, times(6, sample(11_300, [[7, 10_500]])))).toBeNull();
+  });
+
+  it('as gone before, when a container hides processes', () => {
+    const hidden = reclaim({ processesBefore: new Map(), ownPids: [] });
+    expect(proveReclaimed(hidden, times(6, sample(11_300)))).toBeNull();
+  });
+});
