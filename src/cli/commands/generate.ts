@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { FAILURE } from '../../contracts/failures.js';
 import { agentClient } from '../agentClient.js';
 import type { CliContext } from '../context.js';
 import { EXIT } from '../exitCodes.js';
@@ -12,7 +13,7 @@ interface Line {
   text?: string;
   done?: boolean;
   tokens?: number;
-  error?: { message: string; remedy: string | null };
+  error?: { code: string; message: string; remedy: string | null };
 }
 
 const collect = (value: string, before: string[] = []): string[] => [...before, value];
@@ -38,7 +39,7 @@ export function generateCommand(context: CliContext): Command {
           output.talk(part.progress.message + (part.progress.workflowId ? ` (${part.progress.workflowId})` : ''));
         if (part.error) {
           throw new UserError(part.error.message, {
-            exitCode: EXIT.failed,
+            exitCode: part.error.code === FAILURE.refused ? EXIT.refused : EXIT.failed,
             ...(part.error.remedy ? { remedy: part.error.remedy } : {}),
           });
         }
