@@ -1,5 +1,5 @@
 /** Temporal servers for tests: the real dev server, and the one whose time can be skipped. */
-import { access, constants, mkdtemp, rm } from 'node:fs/promises';
+import { access, constants, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -35,14 +35,19 @@ export async function testBinary(): Promise<Binary> {
   return { path: found.path, server: found.server };
 }
 
-/**
- * One dev server with a database of its own, tuned and with vramflow's search attributes, on free ports.
- * @param options.tuned false: the stock settings, to measure against
- */
-export async function startTemporal(options: { tuned?: boolean } = {}): Promise<TestServer> {
+export interface TestServerOptions {
+  /** False: the stock settings, to measure against. */
+  tuned?: boolean;
+  /** More settings of the server, for example a lower limit of a history. */
+  dynamicConfig?: Record<string, number | string>;
+}
+
+/** One dev server with a database of its own, tuned and with vramflow's search attributes, on free ports. */
+export async function startTemporal({ dynamicConfig, ...options }: TestServerOptions = {}): Promise<TestServer> {
   const dataFolder = await mkdtemp(join(tmpdir(), 'vramflow-temporal-'));
   const ports = await freePorts();
-  const start = () => ensureServer({ dataFolder, ...ports, ...options, findBinary: testBinary });
+  const findBinary = dynamicConfig ? () => withSettings(dataFolder, dynamicConfig) : testBinary;
+  const start = () => ensureServer({ dataFolder, ...ports, ...options, findBinary });
   const { address, webUi, pid } = await start();
   const server: TestServer = {
     address,
@@ -63,6 +68,15 @@ export async function startTemporal(options: { tuned?: boolean } = {}): Promise<
     },
   };
   return server;
+}
+
+/** A script that starts the server with more settings than vramflow gives it. */
+async function withSettings(folder: string, settings: Record<string, number | string>): Promise<Binary> {
+  const { path, server } = await testBinary();
+  const flags = Object.entries(settings).map(([key, value]) => `--dynamic-config-value '${key}=${value}'`);
+  const script = join(folder, 'temporal');
+  await writeFile(script, `#!/bin/sh\nexec '${path}' "$@" ${flags.join(' ')}\n`, { mode: 0o755 });
+  return { path: script, server };
 }
 
 /** Names a script that runs the Java test server; `.ci/run` sets it. */
