@@ -209,6 +209,8 @@ class Host {
       log.info('the agent does not answer', { error: String(error) });
       return;
     }
+    // A host that was terminated: its successor must know the agent, or a second one would be taken for the first.
+    if (this.agent === null) await this.recognise();
     const firstLook = this.policy === null;
     this.policy = view.policy;
     if (firstLook) this.intents = { ...this.intents, mode: view.mode };
@@ -291,6 +293,13 @@ class Host {
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
     }
+  }
+
+  private async recognise(): Promise<void> {
+    const registration = await agentGlances(this.host)
+      .identifyAgent()
+      .catch(() => null);
+    this.agent ??= registration;
   }
 
   /** Two agents for one host: the second is refused while the first answers for itself. */
