@@ -23,6 +23,8 @@ export interface NewEntry {
 /** Two files of at most this many entries are kept: the bound of the journal. */
 const ENTRIES_A_FILE = 5_000;
 
+const NEWLINE = 0x0a;
+
 /** The host's log on disk: JSON lines, a sequence that only grows, synced at each entry. */
 export class Journal {
   private entries: JournalEntry[];
@@ -36,6 +38,8 @@ export class Journal {
     this.entries = [...readEntries(this.former), ...current];
     this.inFile = current.length;
     this.file = openSync(this.current, 'a', 0o600);
+    // The next entry begins on a line of its own, or it would be lost with the one that a power cut left half written.
+    if (endsInTheMiddle(this.current)) writeSync(this.file, '\n');
   }
 
   append({ type, subject = null, message, workflowId = null, details = {} }: NewEntry): JournalEntry {
@@ -81,6 +85,11 @@ export class Journal {
   private get former(): string {
     return join(this.folder, 'journal.1.jsonl');
   }
+}
+
+function endsInTheMiddle(path: string): boolean {
+  const text = readFileSync(path);
+  return text.length > 0 && text.at(-1) !== NEWLINE;
 }
 
 /** A line that a power cut left half written is passed over. */

@@ -30,6 +30,7 @@ export class StateFile<T> {
       closeSync(file);
     }
     renameSync(beside, this.path);
+    syncFolder(dirname(this.path));
     this.value = value;
   }
 
@@ -47,5 +48,16 @@ export class StateFile<T> {
       renameSync(this.path, `${this.path}.broken`);
       return null;
     }
+  }
+}
+
+/** The rename itself is on disk only then. Windows syncs no folders, and needs none. */
+function syncFolder(folder: string): void {
+  if (process.platform === 'win32') return;
+  const handle = openSync(folder, 'r');
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
   }
 }

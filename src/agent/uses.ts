@@ -13,13 +13,15 @@ export class Uses {
     private readonly now: () => number,
     private readonly startedAt = now(),
   ) {
-    this.last = new Map(Object.entries(file.get()));
+    // A clock that was wrong when a use was written must not keep a model for ever: no use is later than this start.
+    this.last = new Map(Object.entries(file.get()).map(([tenant, at]) => [tenant, Math.min(at, startedAt)]));
   }
 
   touch(tenant: string, at = this.now()): void {
     const known = this.last.get(tenant) ?? 0;
-    if (at <= known) return;
-    this.last.set(tenant, Math.min(at, this.now()));
+    const used = Math.min(at, this.now());
+    if (used <= known) return;
+    this.last.set(tenant, used);
     this.timer ??= setTimeout(() => this.flush(), WRITE_EVERY_MS);
   }
 
