@@ -81,9 +81,16 @@ export class Fence {
     return this.holders().length > 0;
   }
 
+  /** True when a newer turn has been seen on any of the call's devices. */
+  isStale({ epochs }: FencedCall): boolean {
+    const highest = this.epochs.get();
+    return Object.entries(epochs).some(([device, epoch]) => epoch < (highest[device] ?? 0));
+  }
+
+  /** @throws StaleEpoch, StuckEffect */
   async enter(call: FencedCall): Promise<void> {
     const highest = this.epochs.get();
-    this.refuseStale(call, highest);
+    if (this.isStale(call)) throw new StaleEpoch(highest);
     const devices = Object.keys(call.epochs);
     const raised = devices.filter((device) => (call.epochs[device] ?? 0) > (highest[device] ?? 0));
     if (raised.length > 0) this.epochs.set({ ...highest, ...call.epochs });
@@ -101,11 +108,12 @@ export class Fence {
       sinceMs: since,
       seenMs: this.now(),
     });
-    for (const effect of older) await this.ended(effect);
+    await Promise.all(older.map((effect) => this.ended(effect)));
   }
 
   /**
    * Runs an effect on devices, or joins it when the same one runs already: a repeated attempt is not a second effect.
+   * A device without an epoch in the call is refused as a stale one is: its turn is not this operation's.
    * @throws StaleEpoch, Fenced, and what the effect throws
    */
   async run<T>(
@@ -115,7 +123,8 @@ export class Fence {
     outer: AbortSignal,
     effect: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    this.refuseStale(call, this.epochs.get());
+    const withoutEpoch = devices.some((device) => !(device in call.epochs));
+    if (withoutEpoch || this.isStale(call)) throw new StaleEpoch(this.epochs.get());
     const name = `${call.operation.runId}/${key}`;
     const running = [...this.effects].find((one) => one.key === name) ?? this.begin(name, call, devices, effect);
     running.callers += 1;
@@ -154,11 +163,6 @@ export class Fence {
       .finally(() => this.effects.delete(started));
     this.effects.add(started);
     return started;
-  }
-
-  private refuseStale(call: FencedCall, highest: Epochs): void {
-    const stale = Object.entries(call.epochs).some(([device, epoch]) => epoch < (highest[device] ?? 0));
-    if (stale) throw new StaleEpoch(highest);
   }
 
   private async ended(effect: Effect): Promise<void> {

@@ -45,15 +45,7 @@ export class Gates {
   }
 
   open(tenant: string): void {
-    const gate = this.gate(tenant);
-    gate.closed = false;
-    this.wake(gate);
-  }
-
-  /** Resolves when the gate is open; rejects on abort. */
-  async opened(tenant: string, signal: AbortSignal): Promise<void> {
-    const gate = this.gate(tenant);
-    while (gate.closed) await this.change(gate, signal);
+    this.gate(tenant).closed = false;
   }
 
   /** Waits for the requests in flight; aborts those that outlast the grace. @returns how many were cut off */
@@ -88,12 +80,16 @@ export class Gates {
   private change(gate: Gate, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       signal.throwIfAborted();
-      const aborted = () => reject(signal.reason);
-      signal.addEventListener('abort', aborted, { once: true });
-      gate.waiters.push(() => {
+      const woken = () => {
         signal.removeEventListener('abort', aborted);
         resolve();
-      });
+      };
+      const aborted = () => {
+        gate.waiters = gate.waiters.filter((waiter) => waiter !== woken);
+        reject(signal.reason);
+      };
+      signal.addEventListener('abort', aborted, { once: true });
+      gate.waiters.push(woken);
     });
   }
 }
