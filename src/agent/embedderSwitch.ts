@@ -6,6 +6,10 @@ import { PROBE_IMAGES, PROBE_TEXTS } from '../adapters/clip/probeInputs.js';
 const TOLERANCE = 0.01;
 const END_GRACE_MS = 2_000;
 const REMEMBERED_PIDS = 8;
+/** For one revival, its start included. */
+const REVIVE_MS = 30_000;
+/** The agent calls every 5 s: five minutes between two tries at the most. */
+const MOST_PASSING = 60;
 
 /** The moved embedder does not give the embeddings that it should (M8): the old one stays in charge. */
 export class ProbeFailed extends Error {}
@@ -25,6 +29,9 @@ export class EmbedderSwitch {
   private gpu: string | null = null;
   /** The last few processes in charge: the driver lists one a while after it has ended. */
   private readonly pids: number[] = [];
+  private changing: Promise<unknown> = Promise.resolve();
+  private failures = 0;
+  private passing = 0;
 
   constructor(
     private readonly launcher: EmbedderLauncher | null,
@@ -88,23 +95,38 @@ export class EmbedderSwitch {
     if (this.pids.length > REMEMBERED_PIDS) this.pids.shift();
   }
 
-  /** Starts one on the CPU when the process in charge has ended. @returns whether it did */
+  /**
+   * Starts one on the CPU when the process in charge has ended, or never came up. After a failure so many calls pass
+   * without a try, doubled each time. @returns whether it did
+   */
   async revive(signal: AbortSignal): Promise<boolean> {
-    const { current, launcher } = this;
-    if (current === null || launcher === null || (await current.alive())) return false;
-    if (this.current !== current) return false;
-    this.state = 'starting';
-    try {
-      await launcher.end(current, { signal, graceMs: 0 });
-      this.current = await launcher.start('cpu', { gpu: null, signal });
-      this.remember(this.current);
-      this.gpu = null;
-      this.state = 'ready';
-      return true;
-    } catch (error) {
-      this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
+    if (this.state === 'starting') return false;
+    if (this.passing > 0) {
+      this.passing -= 1;
       return false;
     }
+    return this.alone(async () => {
+      const { current, launcher } = this;
+      const failed = this.state.startsWith('failed');
+      if (launcher === null || (current === null && !failed) || (current !== null && (await current.alive())))
+        return false;
+      this.state = 'starting';
+      const bounded = AbortSignal.any([signal, AbortSignal.timeout(REVIVE_MS)]);
+      try {
+        if (current !== null) await launcher.end(current, { signal: bounded, graceMs: 0 });
+        this.current = await launcher.start('cpu', { gpu: null, signal: bounded });
+        this.remember(this.current);
+        this.gpu = null;
+        this.state = 'ready';
+        this.failures = 0;
+        return true;
+      } catch (error) {
+        this.failures += 1;
+        this.passing = Math.min(2 ** this.failures, MOST_PASSING);
+        this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
+        return false;
+      }
+    });
   }
 
   /** True when the process in charge answers. */
@@ -116,7 +138,11 @@ export class EmbedderSwitch {
    * @param gpu the GPU's UUID for `cuda`
    * @throws ProbeFailed, EmbedderError; the old process then stays in charge and the new one is gone
    */
-  async move(device: EmbedDevice, gpu: string | null, signal: AbortSignal): Promise<void> {
+  move(device: EmbedDevice, gpu: string | null, signal: AbortSignal): Promise<void> {
+    return this.alone(() => this.moveAlone(device, gpu, signal));
+  }
+
+  private async moveAlone(device: EmbedDevice, gpu: string | null, signal: AbortSignal): Promise<void> {
     if (this.launcher === null) throw new ProbeFailed(this.missing ?? 'the embedder is not installed');
     const old = this.current;
     const oldAnswers = old !== null && (await old.alive());
@@ -147,6 +173,13 @@ export class EmbedderSwitch {
 
   uses(): number {
     return this.current === null ? 0 : (this.inFlight.get(this.current) ?? 0);
+  }
+
+  /** One move or revival after the other: two at once would leave a process that nobody is in charge of. */
+  private alone<T>(change: () => Promise<T>): Promise<T> {
+    const mine = this.changing.then(change);
+    this.changing = mine.catch(() => undefined);
+    return mine;
   }
 
   private async call(request: (process: EmbedderProcess) => Promise<number[][]>): Promise<number[][]> {

@@ -87,14 +87,17 @@ export class OllamaWatch {
   }
 
   private async lookOnce(): Promise<void> {
+    let models: ResidentModel[];
     try {
       const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
-      const models = await this.ollama.resident(signal);
+      models = await this.ollama.resident(signal);
       if (this.version === null || this.reason !== null) this.version = await this.ollama.version(signal);
-      this.take(models.map((model) => ({ ...model, name: normalName(model.name) })));
     } catch (error) {
-      this.away(error instanceof Error ? error.message : String(error));
+      if (!this.stopped) this.away(error instanceof Error ? error.message : String(error));
+      return;
     }
+    // What a listener throws is no word of Ollama; and after the stop nobody listens.
+    if (!this.stopped) this.take(models.map((model) => ({ ...model, name: normalName(model.name) })));
   }
 
   private take(models: ResidentModel[]): void {

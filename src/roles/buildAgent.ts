@@ -130,7 +130,7 @@ async function startEmbedder(agent: Agent, log: AgentRole['log'], signal: AbortS
 function watchEmbedder(agent: Agent, reporter: EdgeReporter, signal: AbortSignal): void {
   const timer = setInterval(() => {
     reporter.flush();
-    if (agent.fence.isHeld() || agent.embedder.part() !== 'ready') return;
+    if (agent.fence.isHeld()) return;
     void agent.embedder.revive(signal).then((revived) => {
       if (revived) reporter.embedderDied('its process had ended; it runs on the CPU again');
     });
