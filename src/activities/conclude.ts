@@ -8,20 +8,26 @@ import type { HostPolicy } from '../contracts/policy.js';
 export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'conclude'> {
   return {
     conclude: async (call: Conclusion) => {
-      const written = agent.journal
-        .read({ types: ['operation'] })
-        .some((entry) => entry.details['runId'] === call.operation.runId);
-      if (!written) {
-        for (const entry of entriesOf(call, agent.mode)) agent.journal.append(entry);
+      const { runId } = call.operation;
+      const written = agent.journal.read().filter((entry) => entry.details['runId'] === runId);
+      for (const { details, ...entry } of entriesOf(call, agent.mode)) {
+        // A conclusion that died half-way goes on where it was.
+        if (written.some(({ type }) => type === entry.type)) continue;
+        agent.journal.append({ ...entry, details: { ...details, runId } });
       }
-      if (call.mode !== null) agent.setMode(call.mode);
-      for (const tenant of ensuredLoaded(call, agent.policy)) agent.uses.touch(tenant);
-      const failed = failedTenant(call);
-      if (failed !== null) agent.setError(failed, call.outcome.failure?.message ?? call.outcome.summary);
+      // What a newer turn has made of the host meanwhile stands.
+      if (!agent.fence.isStale(call)) remember(agent, call);
       agent.openGates({ of: call.operation.runId });
       agent.fence.leave(call.operation);
     },
   };
+}
+
+function remember(agent: Agent, call: Conclusion): void {
+  if (call.mode !== null) agent.setMode(call.mode);
+  for (const tenant of ensuredLoaded(call, agent.policy)) agent.uses.touch(tenant);
+  const failed = failedTenant(call);
+  if (failed !== null) agent.setError(failed, call.outcome.failure?.message ?? call.outcome.summary);
 }
 
 function entriesOf(call: Conclusion, formerMode: string): NewEntry[] {
@@ -57,7 +63,7 @@ function entriesOf(call: Conclusion, formerMode: string): NewEntry[] {
     subject: goal.kind,
     message: outcome.summary,
     workflowId,
-    details: { runId: operation.runId, goal, requestedBy, outcome, plan },
+    details: { goal, requestedBy, outcome, plan },
   });
   return entries;
 }

@@ -51,11 +51,17 @@ async function move(
       // What the old process holds is watched, so that the move ends when its memory is really back (law 2).
       const held = agent.observation().tenants.find((tenant) => tenant.id === EMBEDDER)?.holdings ?? [];
       const measured = agent.options.readerKind !== 'declared';
-      if (old?.gpu) agent.reclaims.begin(EMBEDDER, held, [old.pid], before, measured);
+      // One that has crashed gives nothing back any more (pain 3); one that hangs is on the driver's list.
+      const mayHold = before.processes?.some(({ pid }) => pid === old?.pid) ?? true;
+      if (old?.gpu && (mayHold || (await agent.embedder.alive()))) {
+        agent.reclaims.begin(EMBEDDER, held, [old.pid], before, measured);
+      }
       try {
         await agent.embedder.move(toGpu ? 'cuda' : 'cpu', toGpu ? step.to : null, signal);
       } catch (error) {
-        agent.reclaims.cancel(EMBEDDER);
+        // Callers have switched, and the old process does not end: what it holds stays to be proven free (pain 8).
+        if (agent.embedder.process()?.pid === old?.pid) agent.reclaims.cancel(EMBEDDER);
+        else agent.reclaims.gone(EMBEDDER);
         throw error;
       }
       agent.reclaims.gone(EMBEDDER);

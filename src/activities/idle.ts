@@ -3,14 +3,14 @@ import { StaleEpoch } from '../agent/fence.js';
 import { policyOf } from '../agent/observe.js';
 import type { AgentActivities } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
+import { beating } from './attempt.js';
 import { toFailure } from './failures.js';
 
 const NEVER = { otherwise: FAILURE.unloadFailed, timeout: FAILURE.unloadTimeout, timeoutMs: 0 };
 
 /** M12 and law 10: in use is not idle; the age counts from the later of the last use and the agent's start. */
 export function createIdleActivities(agent: Agent): Pick<AgentActivities, 'idleRemaining' | 'closeIfIdle'> {
-  async function remaining(tenant: string): Promise<number | null> {
-    await agent.watch.look();
+  function remaining(tenant: string): number | null {
     const seconds = policyOf(agent.policy, tenant)?.idleTimeoutSeconds ?? null;
     const isThere = agent.watch.resident().some((one) => one.id === tenant);
     if (seconds === null || !isThere) return null;
@@ -18,15 +18,20 @@ export function createIdleActivities(agent: Agent): Pick<AgentActivities, 'idleR
     return Math.max(0, seconds * 1000 - agent.uses.idleFor(tenant));
   }
   return {
-    idleRemaining: remaining,
-    closeIfIdle: async (call) => {
-      const stale = Object.entries(call.epochs).some(([device, epoch]) => epoch < (agent.fence.highest()[device] ?? 0));
-      if (stale) throw toFailure(new StaleEpoch(agent.fence.highest()), NEVER);
-      const remainingMs = await remaining(call.tenant);
-      // From the look above to the closed gate nothing is awaited: no request can slip in between.
-      if (remainingMs !== 0) return { closed: false, remainingMs };
-      agent.closeGate(call.tenant, call.operation.runId);
-      return { closed: true, remainingMs };
-    },
+    idleRemaining: (tenant) =>
+      beating(async () => {
+        await agent.watch.look();
+        return remaining(tenant);
+      }),
+    closeIfIdle: (call) =>
+      beating(async () => {
+        await agent.watch.look();
+        // From here to the closed gate nothing is awaited: no request and no newer turn can slip in between.
+        if (agent.fence.isStale(call)) throw toFailure(new StaleEpoch(agent.fence.highest()), NEVER);
+        const remainingMs = remaining(call.tenant);
+        if (remainingMs !== 0) return { closed: false, remainingMs };
+        agent.closeGate(call.tenant, call.operation.runId);
+        return { closed: true, remainingMs };
+      }),
   };
 }

@@ -1,3 +1,4 @@
+import type { GpuSample } from '../adapters/gpu/reader.js';
 import { OllamaError } from '../adapters/ollama/ollama.js';
 import type { Agent } from '../agent/agent.js';
 import { KEEP_ALIVE } from '../agent/keepAlive.js';
@@ -8,7 +9,7 @@ import type { Proof, StepOutcome } from '../contracts/operation.js';
 import { isWhole } from '../domain/attribution.js';
 import { attemptMs } from '../domain/timeouts.js';
 import { attempt } from './attempt.js';
-import { type FailureContext, failure } from './failures.js';
+import { type FailureContext, failure, isTimeout } from './failures.js';
 import { freeMbOf, usedMbOf } from './vram.js';
 
 /** Of the unload's time, so much is the grace for requests in flight (M4: the grace is included). */
@@ -80,6 +81,7 @@ async function load(agent: Agent, { step, operation }: StepCall, signal: AbortSi
     agent.uses.touch(step.tenant);
     agent.watch.markProven(step.tenant);
     agent.setError(step.tenant, null);
+    agent.reclaims.cancel(step.tenant);
     const whole = isWhole(loaded) ? 'size_vram is size' : 'partly or wholly on the CPU, as allowed';
     const proof: Proof = { beforeMb: before, afterMb: after, reclaimMs: null, by: `a probe answered, ${whole}` };
     agent.journal.append({
@@ -126,6 +128,9 @@ async function unload(agent: Agent, call: StepCall, signal: AbortSignal): Promis
   const before = agent.sampler.latest();
   const beforeMb = usedMbOf(before);
   if (!isThere() && !agent.reclaims.has(step.tenant)) {
+    // Who does not answer lists nothing either (law 1).
+    const { available, reason } = agent.watch.driver();
+    if (!available) throw failure(FAILURE.driverUnavailable, reason ?? 'Ollama does not answer');
     return { acted: false, proof: { beforeMb, afterMb: beforeMb, reclaimMs: null, by: 'Ollama does not list it' } };
   }
   agent.setWorking(step.tenant, 'unloading');
@@ -133,23 +138,9 @@ async function unload(agent: Agent, call: StepCall, signal: AbortSignal): Promis
   const startedAt = agent.now();
   try {
     if (isThere()) {
-      const graceMs = attemptMs(step, agent.policy) * GRACE_SHARE;
+      const graceMs = Math.ceil(attemptMs(step, agent.policy) * GRACE_SHARE);
       await agent.gates.drain(step.tenant, graceMs, signal);
-      const holdings = agent.observation().tenants.find((tenant) => tenant.id === step.tenant)?.holdings ?? [];
-      agent.reclaims.begin(
-        step.tenant,
-        holdings,
-        agent.pids(step.tenant),
-        before,
-        agent.options.readerKind !== 'declared',
-      );
-      await agent.ollama.unload(model, { signal });
-      await until(
-        agent,
-        () => !isThere(),
-        signal,
-        () => agent.reclaims.cancel(step.tenant),
-      );
+      await letGo(agent, step.tenant, before, signal);
     }
     const goneAt = agent.now();
     agent.reclaims.gone(step.tenant);
@@ -176,37 +167,50 @@ async function unload(agent: Agent, call: StepCall, signal: AbortSignal): Promis
   }
 }
 
-/** Looks at Ollama every 100 ms until the condition holds; `onAbort` when it did not come true. */
-async function until(agent: Agent, holds: () => boolean, signal: AbortSignal, onAbort: () => void): Promise<void> {
+/** Asks Ollama to drop the model, and looks every 100 ms until it lists it no more. */
+async function letGo(agent: Agent, tenant: string, before: GpuSample, signal: AbortSignal): Promise<void> {
+  const { reclaims, watch } = agent;
+  const holdings = agent.observation().tenants.find((one) => one.id === tenant)?.holdings ?? [];
+  // It is there: what an earlier unload left to prove is over.
+  reclaims.cancel(tenant);
+  reclaims.begin(tenant, holdings, agent.pids(tenant), before, agent.options.readerKind !== 'declared');
   try {
+    await agent.ollama.unload(tenantName(tenant), { signal });
     for (;;) {
-      await agent.watch.look();
-      if (holds()) return;
+      await watch.look();
+      if (!watch.resident().some((one) => one.id === tenant)) return;
       signal.throwIfAborted();
       await pause(LOOK_EVERY_MS, signal);
     }
   } catch (error) {
-    onAbort();
+    reclaims.cancel(tenant);
     throw error;
   }
 }
 
-/** Waits for the proof that the memory is back. @throws NotReclaimed when the attempt's time has passed */
+/**
+ * Waits for the proof that the memory is back. Cancelled before, it is no failure: what is not proven still counts as
+ * held. @throws NotReclaimed when the attempt's time has passed, or when the memory settled without coming back
+ */
 export async function reclaimed(agent: Agent, tenant: string, signal: AbortSignal): Promise<void> {
+  if (!agent.reclaims.has(tenant)) return;
+  const held = agent.reclaims.unproven(tenant).map((holding) => `${holding.mb} MB on ${holding.device}`);
+  const notReclaimed = () =>
+    failure(
+      FAILURE.notReclaimed,
+      `${tenant} is gone by its API, but its memory did not come back: ${held.join(', ')}`,
+      'see who holds it (nvidia-smi); the GPU takes nothing new until it is back',
+    );
   while (agent.reclaims.has(tenant)) {
     try {
       await agent.sampler.sampleAfter(agent.now(), { signal, boundMs: 60_000 });
     } catch (error) {
+      if (!signal.aborted || !isTimeout(signal.reason)) throw error;
       agent.reclaims.fail(tenant);
-      if (!signal.aborted || (signal.reason instanceof Error && signal.reason.name !== 'TimeoutError')) throw error;
-      const held = agent.reclaims.unproven(tenant).map((holding) => `${holding.mb} MB on ${holding.device}`);
-      throw failure(
-        FAILURE.notReclaimed,
-        `${tenant} is gone by its API, but its memory did not come back: ${held.join(', ')}`,
-        'see who holds it (nvidia-smi); the GPU takes nothing new until it is back',
-      );
+      throw notReclaimed();
     }
   }
+  if (agent.reclaims.proof(tenant) === null) throw notReclaimed();
 }
 
 async function sampleNow(agent: Agent, signal: AbortSignal): Promise<Record<string, number | null>> {
