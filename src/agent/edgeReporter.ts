@@ -101,7 +101,8 @@ export class EdgeReporter {
   /** Sends what waited for the operation's end. */
   flush(): void {
     if (this.sending || this.stopped || this.agent.fence.isHeld()) return;
-    const next = this.waiting.entries().next().value;
+    // What left or died first: the host must know it before it looks at anything else, or it restores what was taken away.
+    const next = [...this.waiting].find(([, { kind }]) => kind.startsWith('tenant')) ?? [...this.waiting][0];
     if (next === undefined) return;
     const [key, news] = next;
     this.waiting.delete(key);
@@ -116,6 +117,8 @@ export class EdgeReporter {
         this.onFailure(error);
         // Newer news of the same kind has the better right.
         if (!this.waiting.has(key)) this.waiting.set(key, news);
+        if (this.stopped) return;
+        if (this.retry !== null) clearTimeout(this.retry);
         this.retry = setTimeout(() => this.flush(), RETRY_MS);
       },
     );

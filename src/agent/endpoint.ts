@@ -109,7 +109,11 @@ export function createEndpoint({ agent, onDemand, token, version, startedAt }: E
 function addEvents(server: FastifyInstance, agent: Agent): void {
   server.get('/v1/events', (request, reply) => {
     const last = request.headers['last-event-id'];
-    const { after } = journalQuery.parse({ after: last ?? 0, ...(request.query as object) });
+    // A browser that reconnects repeats its first address: what it has seen last counts.
+    const { after } = journalQuery.parse({
+      ...(request.query as object),
+      ...(last === undefined ? {} : { after: last }),
+    });
     reply.hijack();
     const { raw } = reply;
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });

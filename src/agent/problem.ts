@@ -2,6 +2,7 @@ import { ApplicationFailure, WorkflowFailedError } from '@temporalio/client';
 import { ZodError, z } from 'zod';
 import { EmbedderError } from '../adapters/clip/embedder.js';
 import { OllamaError } from '../adapters/ollama/ollama.js';
+import { ProbeFailed } from './embedderSwitch.js';
 
 /** What a caller did wrong, or what is missing, with what to do about it. */
 export class RequestProblem extends Error {
@@ -28,6 +29,9 @@ export function problemOf(error: unknown): { status: number; body: ProblemBody }
   if (error instanceof OllamaError) return problem(502, `ollama-${error.kind}`, error.message, error.remedy);
   if (error instanceof EmbedderError) {
     return problem(error.kind === 'bad-input' ? 400 : 503, `clip-${error.kind}`, error.message, error.remedy);
+  }
+  if (error instanceof ProbeFailed) {
+    return problem(503, 'clip-unavailable', error.message, 'vramflow doctor says what CLIP needs');
   }
   if (error instanceof WorkflowFailedError && error.cause instanceof ApplicationFailure) {
     const { type, message, details } = error.cause;

@@ -69,6 +69,9 @@ export function degradedReasons(
   const reasons = ollama && !ollama.available ? [`Ollama is not available: ${ollama.reason ?? 'no answer'}`] : [];
   if (readerKind === 'none') reasons.push(`no GPU, CPU only: ${readerReason ?? 'none was found'}`);
   if (readerKind === 'declared') reasons.push('no GPU reader: footprints are declared, not measured');
+  if (readerKind === 'nvidia-smi' && observed.devices.every((device) => device.id === CPU)) {
+    reasons.push('no GPU is shown (yet): what is free is unknown');
+  }
   for (const device of observed.devices) {
     if (device.health !== 'ok') reasons.push(`${device.name}: ${device.problem ?? device.health}`);
     if (device.quarantine !== null) reasons.push(`${device.name} is quarantined: ${device.quarantine}`);

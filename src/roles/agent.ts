@@ -66,11 +66,13 @@ export async function runAgent(role: AgentRole): Promise<void> {
     const registration = { instance, lockDomain: `${hostname()}:${folder}` };
     await register(client, config.host, registration, log, signal);
     connectReporter(async (edge) => {
-      await client.workflow.signalWithStart('gpuHost', {
-        ...hostWorkflow(config.host),
-        signal: SIGNAL.edge,
-        signalArgs: [edge],
-      });
+      await client.withDeadline(Date.now() + 10_000, () =>
+        client.workflow.signalWithStart('gpuHost', {
+          ...hostWorkflow(config.host),
+          signal: SIGNAL.edge,
+          signalArgs: [edge],
+        }),
+      );
     });
     const worker = await Worker.create({
       ...WORKER_TUNING,
