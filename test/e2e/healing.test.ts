@@ -1,0 +1,90 @@
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { workflowId } from '../../src/contracts/names.js';
+import type { Status } from '../../src/contracts/status.js';
+import { startWorker } from '../system/children.js';
+import { changesIn, expectNoViolation, fromNow, loadedModels, type Printed } from '../system/judge.js';
+import { isLoading, isQuiet, loadOf, operationEntry, startOperation } from '../system/operations.js';
+import { type System, startSystem } from '../system/system.js';
+
+const VLM = 'qwen3-vl:8b';
+const SMALL = 'nomic-embed-text:latest';
+
+/** What ends an operation, or the host's workflow, from outside; and who may be a host's agent. */
+describe('operations that are ended from outside', () => {
+  let system: System;
+  beforeAll(async () => {
+    system = await startSystem({
+      config: { models: { [SMALL]: { vram_mb: 650 } } },
+    });
+  });
+  afterEach(async () => {
+    system.simulator.faults.clear();
+    await isQuiet(system);
+    expectNoViolation(system);
+    for (const { name } of loadedModels(system)) await system.json(['model', 'unload', name]);
+  });
+  afterAll(() => system.stop());
+
+  it('a cancel from outside leaves a stated residency and nothing half-loaded', async () => {
+    const handle = await startOperation(system, loadOf(VLM));
+    await isLoading(system, VLM);
+    await handle.cancel();
+    await expect(handle.result()).rejects.toThrow();
+    const entry = await operationEntry(system, handle.workflowId);
+    expect(entry.details['outcome']).toMatchObject({
+      status: 'cancelled',
+      residency: { [`model/${VLM}`]: [], 'embedder/clip': ['cpu'] },
+    });
+    expect(loadedModels(system)).toEqual([]);
+    expect((await system.json<Printed>(['model', 'load', SMALL])).outcome.status).toBe('done');
+  });
+
+  it('a terminated operation heals: the next one works within seconds, and nothing of the old one goes on', async () => {
+    system.simulator.faults.set('load-hang', { model: VLM });
+    const handle = await startOperation(system, loadOf(VLM));
+    await isLoading(system, VLM);
+    await handle.terminate('by a test');
+    const startedAt = Date.now();
+    expect((await system.json<Printed>(['model', 'load', SMALL])).outcome.status).toBe('done');
+    expect(Date.now() - startedAt).toBeLessThan(15_000);
+    expect(loadedModels(system)).toEqual([{ name: SMALL, loading: false }]);
+  });
+
+  it('a terminated gpuHost heals: the next operation works within seconds, and the mode is remembered', async () => {
+    await system.json(['mode', 'autopilot']);
+    const before = await system.hostState();
+    await system.client.workflow.getHandle(workflowId.gpuHost(system.host)).terminate('by a test');
+    const startedAt = Date.now();
+    expect((await system.json<Printed>(['model', 'load', SMALL])).outcome.status).toBe('done');
+    expect(Date.now() - startedAt).toBeLessThan(15_000);
+    const after = await system.hostState();
+    expect(after.intents.mode).toBe('autopilot');
+    expect((await system.status()).execution_mode).toBe('autopilot');
+    for (const [device, epoch] of Object.entries(before.epochs)) expect(after.epochs[device]).toBeGreaterThan(epoch);
+  });
+
+  it('two agents for one host: the second is refused clearly, and the first goes on', async () => {
+    const since = fromNow(system);
+    const env = {
+      ...process.env,
+      HOME: system.folder,
+      XDG_CONFIG_HOME: system.folder,
+      VRAMFLOW_CONFIG: join(system.folder, 'vramflow.yaml'),
+      VRAMFLOW_TEMPORAL_ADDRESS: system.temporal.address,
+      VRAMFLOW_AGENT_LISTEN: '127.0.0.1:0',
+      VRAMFLOW_SIMULATOR: JSON.stringify(system.simulator.info),
+    };
+    const { agent } = await system.json<Status>(['status']);
+    const sameFolder = startWorker('agent', env);
+    expect(await sameFolder.ended).toBe(4);
+    expect(sameFolder.log()).toMatch(/another agent runs on/);
+
+    const otherFolder = startWorker('agent', { ...env, VRAMFLOW_DATA_DIR: join(system.folder, 'other') });
+    expect(await otherFolder.ended).toBe(4);
+    expect(otherFolder.log()).toMatch(new RegExp(`host ${system.host} has an agent already`));
+    expect((await system.status()).agent).toMatchObject({ instance: agent.instance, pid: agent.pid });
+    expect(changesIn(since()).filter(({ kind }) => kind !== 'process-start' && kind !== 'process-end')).toEqual([]);
+    expect((await system.json<Printed>(['model', 'load', SMALL])).outcome.status).toBe('done');
+  });
+});
