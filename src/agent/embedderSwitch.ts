@@ -26,7 +26,6 @@ export class EmbedderSwitch {
   private inFlight = new Map<EmbedderProcess, number>();
   private drained: (() => void)[] = [];
   private state: EmbedderPart = 'stopped';
-  private gpu: string | null = null;
   /** The last few processes in charge: the driver lists one a while after it has ended. */
   private readonly pids: number[] = [];
   private changing: Promise<unknown> = Promise.resolve();
@@ -50,17 +49,14 @@ export class EmbedderSwitch {
   }
 
   process(): { device: EmbedDevice; pid: number; gpu: string | null; provider: string; startedMsAgo: number } | null {
-    const { current, gpu } = this;
+    const { current } = this;
     if (current === null) return null;
-    const { device, pid, provider, startedMsAgo } = current;
-    return { device, pid, provider, startedMsAgo, gpu: device === 'cuda' ? gpu : null };
+    const { device, gpu, pid, provider, startedMsAgo } = current;
+    return { device, gpu, pid, provider, startedMsAgo };
   }
 
   /** Adopts what runs already (law 6), ends a second one that a died move left, else starts on the CPU (M10). */
-  async start(
-    gpuOfAdopted: (pid: number) => string | null,
-    signal: AbortSignal,
-  ): Promise<'adopted' | 'started' | 'missing'> {
+  async start(signal: AbortSignal): Promise<'adopted' | 'started' | 'missing'> {
     if (this.launcher === null) return 'missing';
     this.state = 'starting';
     try {
@@ -75,7 +71,6 @@ export class EmbedderSwitch {
       const [adopted, ...others] = healthy;
       for (const process of others) await this.launcher.end(process, { signal, graceMs: END_GRACE_MS });
       this.current = adopted ?? (await this.launcher.start('cpu', { gpu: null, signal }));
-      this.gpu = this.current.device === 'cuda' ? gpuOfAdopted(this.current.pid) : null;
       this.remember(this.current);
       this.state = 'ready';
       return adopted ? 'adopted' : 'started';
@@ -116,7 +111,6 @@ export class EmbedderSwitch {
         if (current !== null) await launcher.end(current, { signal: bounded, graceMs: 0 });
         this.current = await launcher.start('cpu', { gpu: null, signal: bounded });
         this.remember(this.current);
-        this.gpu = null;
         this.state = 'ready';
         this.failures = 0;
         return true;
@@ -155,7 +149,6 @@ export class EmbedderSwitch {
       throw error;
     }
     this.current = next;
-    this.gpu = device === 'cuda' ? gpu : null;
     this.state = 'ready';
     if (old === null) return;
     // Callers have switched: what follows must end whatever aborts, or two processes would stay.

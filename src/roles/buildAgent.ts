@@ -113,12 +113,8 @@ function embedderOf(config: Config, folders: Folders, folder: string): EmbedderS
 }
 
 async function startEmbedder(agent: Agent, log: AgentRole['log'], signal: AbortSignal): Promise<void> {
-  const gpuOf = (pid: number) =>
-    agent.sampler.latest().processes?.find((process) => process.pid === pid)?.uuid ??
-    agent.sampler.latest().gpus[0]?.uuid ??
-    null;
   try {
-    const how = await agent.embedder.start(gpuOf, signal);
+    const how = await agent.embedder.start(signal);
     if (how === 'missing') log.warn(agent.embedder.reason() ?? 'the CLIP part is missing');
     else log.info(agent.embedder.process(), `CLIP: ${how}`);
   } catch (error) {

@@ -23,6 +23,8 @@ export type EmbedDevice = 'cpu' | 'cuda';
 
 export interface EmbedderProcess {
   readonly device: EmbedDevice;
+  /** The UUID of the GPU that it was started on; null on the CPU. Kept on disk, so that a successor knows it, too. */
+  readonly gpu: string | null;
   readonly pid: number;
   /** What really computes: `cuda`, or `cpu` where a second CPU process stands for the GPU. */
   readonly provider: string;
@@ -97,7 +99,7 @@ export function createEmbedderLauncher(options: LauncherOptions): EmbedderLaunch
     const files = await filesOf(stateDir, marker);
     const command = [...options.command, '--device', device, '--socket', files.socket, '--model', model];
     if (device === 'cuda') command.push('--gpu-provider', gpuProvider, ...(gpu === null ? [] : ['--gpu', gpu]));
-    const details = { ...files, device, ready: null };
+    const details = { ...files, device, gpu: device === 'cuda' ? gpu : null, ready: null };
     const env = { ...process.env, ...options.env };
     starting.add(marker);
     try {
@@ -183,12 +185,13 @@ export function createEmbedderLauncher(options: LauncherOptions): EmbedderLaunch
 const discardSignal = (): AbortSignal => AbortSignal.timeout(DISCARD_MS);
 
 function toProcess(record: EmbedderRecord): EmbedderProcess {
-  const { pid, ready, socket, startTicks, device } = record;
+  const { pid, ready, socket, startTicks, device, gpu } = record;
   if (pid === null || ready === null) throw new TypeError(`The record ${record.marker} is not of a ready process.`);
   const seen = performance.now();
   const ageWhenSeen = startTicks === null ? 0 : ageMs(startTicks);
   return {
     device,
+    gpu,
     pid,
     provider: ready.provider,
     dimension: ready.dimension,

@@ -11,6 +11,8 @@ import type { WireHealth } from './wire.js';
 
 export const embedderDetails = z.object({
   device: z.enum(['cpu', 'cuda']),
+  /** The GPU that it was started on; null on the CPU. */
+  gpu: z.string().nullable(),
   socket: z.string(),
   log: z.string(),
   /** Null until the process has been ready once. */

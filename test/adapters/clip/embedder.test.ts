@@ -157,10 +157,10 @@ describe.runIf(process.platform === 'linux')('the embedder launcher', () => {
 
   it('adopts what an earlier life started, once the record says that it was ready', async () => {
     const { launcher, options } = await launcherOf('none');
-    const started = await launcher.start('cuda', { gpu: null, signal: soon() });
+    const started = await launcher.start('cuda', { gpu: 'GPU-1', signal: soon() });
     const [adopted, ...others] = await createEmbedderLauncher(options).running();
     expect(others).toEqual([]);
-    expect(adopted).toMatchObject({ device: 'cuda', pid: started.pid, provider: 'cuda', dimension: 2 });
+    expect(adopted).toMatchObject({ device: 'cuda', gpu: 'GPU-1', pid: started.pid, provider: 'cuda', dimension: 2 });
     expect(adopted?.startedMsAgo).toBeGreaterThanOrEqual(0);
     expect(await adopted?.embedText(['a'], soon())).toEqual([[1, 0]]);
   });
@@ -195,6 +195,7 @@ describe.runIf(process.platform === 'linux')('the embedder launcher', () => {
     const store = createRecordStore(stateDir, embedderDetails);
     const details = {
       device: 'cpu',
+      gpu: null,
       socket: join(folder, 'none'),
       log: join(folder, 'none.log'),
       ready: null,
