@@ -6,13 +6,12 @@
  * on which host it runs, too.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { judgeHost } from '../judge/judge.js';
+import { settle } from '../judge/settled.js';
 import { startTemporal, type TestServer } from '../parts/temporal.js';
 import { type System, startSystem } from '../system/system.js';
 import { describeSequence, sequenceOf } from './sequences/actions.js';
 import { RandomHost } from './sequences/host.js';
-import { judge } from './sequences/judge.js';
-import { stepWindows } from './sequences/operations.js';
-import { settle } from './sequences/settled.js';
 
 const SOAK = process.env['VRAMFLOW_SOAK'] === '1';
 const COUNT = Number(process.env['VRAMFLOW_SEQUENCES'] ?? (SOAK ? 2_000 : 100));
@@ -81,21 +80,11 @@ afterAll(async () => {
 async function run(host: RandomHost, seed: number): Promise<string[]> {
   const sequence = sequenceOf(seed);
   const { system } = host;
-  const problems = await settle(host, 15_000);
+  const problems = await settle(system, 15_000);
   await host.reset();
   const trace = await host.play(sequence);
-  problems.push(...(await settle(host, SEQUENCE_MS - Math.min(15_000, Date.now() - trace.startedMs))));
-  problems.push(
-    ...judge({
-      record: system.simulator.record(),
-      journal: (await system.journal()).filter(({ sequence: n }) => n > trace.firstJournal),
-      windows: await stepWindows(system.client, system.host, trace.startedMs),
-      trace,
-      calm: sequence.calm,
-      vlm: host.models[0] ?? '',
-      idleTimeoutSeconds: Number(system.config.idle_timeout_seconds),
-    }),
-  );
+  problems.push(...(await settle(system, SEQUENCE_MS - Math.min(15_000, Date.now() - trace.startedMs))));
+  problems.push(...(await judgeHost(system, trace, { calm: sequence.calm })));
   return problems;
 }
 

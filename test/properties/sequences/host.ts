@@ -3,45 +3,14 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { WorkflowHandle } from '@temporalio/client';
 import { hostWorkflow } from '../../../src/activities/control.js';
-import { embedderDetails } from '../../../src/adapters/clip/embedderRecord.js';
-import { proveOurs } from '../../../src/adapters/processes/ownership.js';
-import { createRecordStore } from '../../../src/adapters/processes/records.js';
 import { SIGNAL } from '../../../src/contracts/messages.js';
 import { CONTROL_QUEUE, modelTenant, SEARCH_ATTRIBUTES, workflowId } from '../../../src/contracts/names.js';
 import type { OperationGoal, OperationOutcome } from '../../../src/contracts/operation.js';
 import type { Status } from '../../../src/contracts/status.js';
 import type { GpuProcess } from '../../../src/simulator/gpuHost.js';
+import { beginTrace, type DirectCall, emptyTrace, type Told, type Trace } from '../../judge/trace.js';
 import type { System } from '../../system/system.js';
 import type { Action, Sequence } from './actions.js';
-
-/** What one caller was told. */
-export interface Told {
-  action: Action;
-  workflowId: string | null;
-  /** Null: the caller got an error, or left. */
-  outcome: OperationOutcome | null;
-  error: string | null;
-}
-
-/** A direct call to Ollama: what it makes Ollama do is not vramflow's doing. */
-export interface DirectCall {
-  model: string;
-  fromMs: number;
-  toMs: number;
-}
-
-/** Everything that one run of a sequence left behind, beside the record. */
-export interface Trace {
-  startedMs: number;
-  firstSeq: number;
-  firstJournal: number;
-  told: Told[];
-  direct: DirectCall[];
-  /** Complaints that the watching itself raised. */
-  seen: string[];
-  /** When something from outside took a model away or Ollama's eviction may have (wall clock). */
-  disturbedMs: number[];
-}
 
 const AT_ONCE = 4;
 const LOOK_MS = 150;
@@ -75,13 +44,7 @@ export class RandomHost {
   }
 
   async play(sequence: Sequence): Promise<Trace> {
-    const journal = await this.system.journal();
-    this.trace = {
-      ...emptyTrace(),
-      startedMs: Date.now(),
-      firstSeq: this.system.simulator.recorder.lastSeq,
-      firstJournal: journal.at(-1)?.sequence ?? 0,
-    };
+    this.trace = await beginTrace(this.system);
     const watching = new AbortController();
     const watch = this.watch(watching.signal);
     try {
@@ -200,7 +163,7 @@ export class RandomHost {
   private call(action: Action, goal: OperationGoal): void {
     this.track(
       this.operate(goal).then((told) => {
-        this.trace.told.push({ ...told, action });
+        this.trace.told.push({ ...told, action: JSON.stringify(action) });
       }),
     );
   }
@@ -247,7 +210,7 @@ export class RandomHost {
   private async generate(action: Action & { do: 'generate' }): Promise<void> {
     const leaving = new AbortController();
     this.leaving.push(leaving);
-    const told: Told = { action, workflowId: null, outcome: null, error: null };
+    const told: Told = { action: JSON.stringify(action), workflowId: null, outcome: null, error: null };
     try {
       const body = { model: this.models[action.model], prompt: 'what is on the screen?' };
       for await (const line of this.system.agentApi.lines('/v1/generate', { body, signal: leaving.signal })) {
@@ -314,14 +277,6 @@ export class RandomHost {
     }
   }
 
-  /** The embedders that are vramflow's, as their records on disk prove. */
-  async embedders(): Promise<{ pid: number | null; device: 'cpu' | 'cuda' }[]> {
-    const store = createRecordStore(`${this.system.folder}/data/agents/${this.system.host}/embedder`, embedderDetails);
-    const records = await store.list();
-    const proofs = await Promise.all(records.map((record) => proveOurs(record)));
-    return records.filter((_, index) => proofs[index] === 'ours');
-  }
-
   tenant(model: number): string {
     return modelTenant(this.models[model] ?? '');
   }
@@ -363,13 +318,3 @@ function incomplete(status: Status): string[] {
 function messageOf(error: Error): string {
   return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }
-
-const emptyTrace = (): Trace => ({
-  startedMs: 0,
-  firstSeq: 0,
-  firstJournal: 0,
-  told: [],
-  direct: [],
-  seen: [],
-  disturbedMs: [],
-});

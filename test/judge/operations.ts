@@ -1,6 +1,6 @@
 /** The operations of a host as the Temporal server's histories tell them: which step ran from when to when. */
 import type { Client } from '@temporalio/client';
-import type { Epochs } from '../../../src/contracts/operation.js';
+import type { Epochs } from '../../src/contracts/operation.js';
 
 export interface StepWindow {
   workflowId: string;

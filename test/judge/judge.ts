@@ -1,10 +1,11 @@
 /** Judges a sequence by the simulator's record and the server's histories, not by what vramflow believes. */
-import type { JournalEntry } from '../../../src/contracts/journal.js';
-import { EMBEDDER, tenantName } from '../../../src/contracts/names.js';
-import type { OperationGoal, OperationOutcome } from '../../../src/contracts/operation.js';
-import { type RecordEntry, violations } from '../../../src/simulator/record.js';
-import type { Trace } from './host.js';
-import type { StepWindow } from './operations.js';
+import type { JournalEntry } from '../../src/contracts/journal.js';
+import { EMBEDDER, tenantName } from '../../src/contracts/names.js';
+import type { OperationGoal, OperationOutcome } from '../../src/contracts/operation.js';
+import { type RecordEntry, violations } from '../../src/simulator/record.js';
+import type { System } from '../system/system.js';
+import { type StepWindow, stepWindows } from './operations.js';
+import type { Trace } from './trace.js';
 
 export interface Evidence {
   /** All of the host's record; the sequence's part begins after `trace.firstSeq`. */
@@ -32,6 +33,19 @@ const isOf =
     kinds.includes(entry.kind as K);
 
 const wall = (entry: { at: string }): number => Date.parse(entry.at);
+
+/** Gathers the evidence and judges what happened on a host since its trace began. */
+export async function judgeHost(system: System, trace: Trace, { calm }: { calm: boolean }): Promise<string[]> {
+  return judge({
+    record: system.simulator.record(),
+    journal: (await system.journal()).filter(({ sequence }) => sequence > trace.firstJournal),
+    windows: await stepWindows(system.client, system.host, trace.startedMs),
+    trace,
+    calm,
+    vlm: system.config.vlm_model,
+    idleTimeoutSeconds: Number(system.config.idle_timeout_seconds),
+  });
+}
 
 export function judge(evidence: Evidence): string[] {
   return [
@@ -195,7 +209,6 @@ function outcomesAreTrue(evidence: Evidence): string[] {
     if (goal.kind === 'mode' && goal.mode === 'autopilot' && loaded.has(evidence.vlm)) {
       complaints.push(`M1: ${name} is done with the VLM there`);
     }
-    if (outcome.steps.length > 0) continue;
   }
   // M9: an operation that found all true called neither load nor unload: it has no step.
   for (const { outcome } of evidence.trace.told) {

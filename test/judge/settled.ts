@@ -1,9 +1,10 @@
 /** Where a host must be once disturbances have ended: at rest, telling the truth, and where M5 and its mode want it. */
 import { setTimeout as pause } from 'node:timers/promises';
-import type { JournalEntry } from '../../../src/contracts/journal.js';
-import { modelTenant } from '../../../src/contracts/names.js';
-import type { OperationGoal, OperationOutcome } from '../../../src/contracts/operation.js';
-import type { RandomHost } from './host.js';
+import type { JournalEntry } from '../../src/contracts/journal.js';
+import { modelTenant } from '../../src/contracts/names.js';
+import type { OperationGoal, OperationOutcome } from '../../src/contracts/operation.js';
+import type { System } from '../system/system.js';
+import { embeddersOf } from './embedders.js';
 
 const LOOK_MS = 100;
 /** The room that decides on M5 is not judged within so many MB of the threshold. */
@@ -11,22 +12,21 @@ const MARGIN_MB = 600;
 const CLIP_MB = 500;
 
 /** @returns what still is not as it should be when the bound passes; nothing if all is well */
-export async function settle(host: RandomHost, boundMs: number): Promise<string[]> {
+export async function settle(system: System, boundMs: number): Promise<string[]> {
   const end = Date.now() + boundMs;
   for (;;) {
-    const complaints = await complaintsAtRest(host).catch((error: unknown) => [`no answer: ${String(error)}`]);
+    const complaints = await complaintsAtRest(system).catch((error: unknown) => [`no answer: ${String(error)}`]);
     if (complaints.length === 0 || Date.now() > end) return complaints;
     await pause(LOOK_MS);
   }
 }
 
-async function complaintsAtRest(host: RandomHost): Promise<string[]> {
-  const { system } = host;
+async function complaintsAtRest(system: System): Promise<string[]> {
   const { gpuHost, ollama } = system.simulator;
   const [status, state, embedders, operations] = [
     await system.status(),
     await system.hostState(),
-    await host.embedders(),
+    await embeddersOf(system),
     await system.journal('operation'),
   ];
   const complaints: string[] = [];
