@@ -1,4 +1,5 @@
 import { Context } from '@temporalio/activity';
+import { timeLimit } from '../adapters/timeLimit.js';
 import type { Agent } from '../agent/agent.js';
 import type { StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
@@ -35,7 +36,7 @@ export function attempt(
     try {
       return await agent.fence.run(call, `${round}.${step.id}`, step.devices, cancelled, async (fenced) => {
         const startedAt = agent.now();
-        const signal = AbortSignal.any([fenced, AbortSignal.timeout(context.timeoutMs)]);
+        const signal = AbortSignal.any([fenced, timeLimit(context.timeoutMs)]);
         const result = await effect(signal);
         const ms = Math.round(agent.now() - startedAt);
         return { step: step.id, kind: step.kind, tenant: step.tenant, ms, attempts: 1, ...result };

@@ -2,6 +2,7 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { normalName } from '../adapters/ollama/ollama.js';
+import { timeLimit } from '../adapters/timeLimit.js';
 import type { OperationGoal } from '../contracts/operation.js';
 import { canFit } from '../domain/canFit.js';
 import { checkGoal } from '../domain/checkGoal.js';
@@ -95,7 +96,7 @@ export function createEndpoint({ agent, onDemand, token, version, startedAt }: E
   addGenerate(server, agent, onDemand);
   server.post('/v1/embed', async (request, reply) => {
     const body = embedBody.parse(request.body);
-    const signal = AbortSignal.any([closed(reply), AbortSignal.timeout(60_000)]);
+    const signal = AbortSignal.any([closed(reply), timeLimit(60_000)]);
     const embeddings =
       'texts' in body
         ? await agent.embedder.embedText(body.texts, signal)

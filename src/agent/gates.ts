@@ -1,3 +1,5 @@
+import { timeLimit } from '../adapters/timeLimit.js';
+
 /**
  * A gate per tenant (law 10): `use` counts a request and checks in one step that the tenant may be used; an unload
  * first closes the gate, so that no request begins on a tenant that is about to go (pain 1).
@@ -51,7 +53,7 @@ export class Gates {
   /** Waits for the requests in flight; aborts those that outlast the grace. @returns how many were cut off */
   async drain(tenant: string, graceMs: number, signal: AbortSignal): Promise<number> {
     const gate = this.gate(tenant);
-    const grace = AbortSignal.any([signal, AbortSignal.timeout(graceMs)]);
+    const grace = AbortSignal.any([signal, timeLimit(graceMs)]);
     try {
       while (gate.uses.size > 0) await this.change(gate, grace);
       return 0;

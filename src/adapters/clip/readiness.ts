@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 
 import { pause } from '../processes/pause.js';
+import { timeLimit } from '../timeLimit.js';
 import type { EmbedderRecord } from './embedderRecord.js';
 import { abortError, EmbedderError, startFailureKind } from './failure.js';
 import { readHealth, type WireHealth } from './wire.js';
@@ -70,7 +71,7 @@ function expectDevice(health: WireHealth, device: string, gpuProvider: string): 
 
 async function healthOrNull(socket: string, signal: AbortSignal): Promise<WireHealth | null> {
   try {
-    return await readHealth(socket, AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)]));
+    return await readHealth(socket, AbortSignal.any([signal, timeLimit(ANSWER_MS)]));
   } catch (error) {
     // Not listening yet, or busy: the next look tells.
     if (error instanceof EmbedderError && (error.kind === 'gone' || error.kind === 'timeout')) return null;

@@ -1,6 +1,7 @@
 /** Ends a process that outlives its manager: asks, then SIGTERM, then SIGKILL, each by proof (law 5), each bounded. */
 import type { ChildProcess } from 'node:child_process';
 
+import { timeLimit } from '../timeLimit.js';
 import { hasEnded, type OwnershipRecord, type Proof, signalOurs } from './ownership.js';
 import { pause } from './pause.js';
 import { killByHandle } from './spawn.js';
@@ -38,7 +39,7 @@ export async function endOwned(record: OwnershipRecord, ending: Ending): Promise
   if (await target.ended()) return 'ended';
   if (ending.ask !== null && ending.graceMs > 0) {
     const graceEnds = performance.now() + ending.graceMs;
-    const asked = await ending.ask(AbortSignal.any([signal, AbortSignal.timeout(ending.graceMs)])).then(
+    const asked = await ending.ask(AbortSignal.any([signal, timeLimit(ending.graceMs)])).then(
       () => true,
       () => false,
     );
