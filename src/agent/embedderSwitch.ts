@@ -1,6 +1,7 @@
 import type { EmbedDevice, EmbedderLauncher, EmbedderProcess } from '../adapters/clip/embedder.js';
 import { checkEmbeddings } from '../adapters/clip/probe.js';
 import { PROBE_IMAGES, PROBE_TEXTS } from '../adapters/clip/probeInputs.js';
+import { timeLimit } from '../adapters/timeLimit.js';
 
 /** Dimension of CLIP ViT-B/32; a model with another one says so in its health. */
 const TOLERANCE = 0.01;
@@ -106,7 +107,7 @@ export class EmbedderSwitch {
       if (launcher === null || (current === null && !failed) || (current !== null && (await current.alive())))
         return false;
       this.state = 'starting';
-      const bounded = AbortSignal.any([signal, AbortSignal.timeout(REVIVE_MS)]);
+      const bounded = AbortSignal.any([signal, timeLimit(REVIVE_MS)]);
       try {
         if (current !== null) await launcher.end(current, { signal: bounded, graceMs: 0 });
         this.current = await launcher.start('cpu', { gpu: null, signal: bounded });
