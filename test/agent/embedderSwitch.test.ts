@@ -1,0 +1,181 @@
+import { describe, expect, it } from 'vitest';
+import { EmbedderError } from '../../src/adapters/clip/embedder.js';
+import { EmbedderSwitch, ProbeFailed } from '../../src/agent/embedderSwitch.js';
+import { FakeLauncher } from './pieces.js';
+
+const soon = () => AbortSignal.timeout(5_000);
+
+async function started() {
+  const launcher = new FakeLauncher();
+  const embedder = new EmbedderSwitch(launcher, null);
+  await embedder.start(soon());
+  return { launcher, embedder };
+}
+
+const devices = (launcher: FakeLauncher): string[] => [...launcher.live].map(({ device }) => device);
+
+describe('the embedder at the start', () => {
+  it('is a new one on the CPU (M10)', async () => {
+    const { embedder, launcher } = await started();
+    expect(embedder.process()).toMatchObject({ device: 'cpu', gpu: null });
+    expect(embedder.part()).toBe('ready');
+    expect(devices(launcher)).toEqual(['cpu']);
+  });
+
+  it('is the one that runs already, the oldest of two (law 6)', async () => {
+    const launcher = new FakeLauncher();
+    launcher.leave('cpu', null, 1_000);
+    const old = launcher.leave('cuda', 'GPU-x', 9_000);
+    const embedder = new EmbedderSwitch(launcher, null);
+    expect(await embedder.start(soon())).toBe('adopted');
+    expect(embedder.process()).toMatchObject({ pid: old.pid, device: 'cuda', gpu: 'GPU-x' });
+    expect(devices(launcher)).toEqual(['cuda']);
+  });
+
+  it('is not one that does not answer: that is ended', async () => {
+    const launcher = new FakeLauncher();
+    launcher.deaf.add(launcher.leave('cuda', 'GPU-x', 9_000));
+    const embedder = new EmbedderSwitch(launcher, null);
+    expect(await embedder.start(soon())).toBe('started');
+    expect(devices(launcher)).toEqual(['cpu']);
+  });
+
+  it('is missing without its part, and says what to do', async () => {
+    const embedder = new EmbedderSwitch(null, 'install it');
+    expect(await embedder.start(soon())).toBe('missing');
+    expect(embedder).toMatchObject({});
+    expect([embedder.part(), embedder.reason(), embedder.process()]).toEqual(['missing', 'install it', null]);
+    await expect(embedder.move('cuda', 'g0', soon())).rejects.toThrow(ProbeFailed);
+    await expect(embedder.embedText(['a'], soon())).rejects.toThrow('install it');
+    expect(await embedder.revive(soon())).toBe(false);
+  });
+});
+
+describe('a move (M8)', () => {
+  it('switches to the new process, then ends the old one', async () => {
+    const { embedder, launcher } = await started();
+    await embedder.move('cuda', 'g0', soon());
+    expect(embedder.process()).toMatchObject({ device: 'cuda', gpu: 'g0' });
+    expect(devices(launcher)).toEqual(['cuda']);
+    await embedder.move('cpu', null, soon());
+    expect(embedder.process()).toMatchObject({ device: 'cpu', gpu: null });
+    expect(devices(launcher)).toEqual(['cpu']);
+  });
+
+  it.each([
+    ['another direction', [0.8, 0.6]],
+    ['another dimension', [1]],
+    ['no unit norm', [0.6, 0.9]],
+    ['no number', [Number.NaN, 1]],
+  ])('is undone when the new one gives %s: the old one stays in charge', async (_, vector) => {
+    const { embedder, launcher } = await started();
+    launcher.vectorOf = (device) => (device === 'cuda' ? vector : [0.6, 0.8]);
+    await expect(embedder.move('cuda', 'g0', soon())).rejects.toThrow(ProbeFailed);
+    expect(embedder.process()).toMatchObject({ device: 'cpu', gpu: null });
+    expect(devices(launcher)).toEqual(['cpu']);
+    expect(await embedder.embedText(['a'], soon())).toEqual([[0.6, 0.8]]);
+  });
+
+  it('leaves the old one in charge when the new one does not start', async () => {
+    const { embedder, launcher } = await started();
+    launcher.onStart = () => Promise.reject(new EmbedderError('no-cuda', 'no driver'));
+    await expect(embedder.move('cuda', 'g0', soon())).rejects.toThrow('no driver');
+    expect(embedder.process()).toMatchObject({ device: 'cpu' });
+    expect(embedder.part()).toBe('ready');
+  });
+
+  it('needs no comparison with an old one that has died', async () => {
+    const { embedder, launcher } = await started();
+    launcher.live.clear();
+    await embedder.move('cuda', 'g0', soon());
+    expect(embedder.process()).toMatchObject({ device: 'cuda' });
+  });
+
+  it('lets requests in flight end on the old process', async () => {
+    const { embedder, launcher } = await started();
+    let answer: () => void = () => {};
+    launcher.onEmbed = () => new Promise((resolve) => (answer = resolve));
+    const asked = embedder.embedText(['a'], soon());
+    expect(embedder.uses()).toBe(1);
+    launcher.onEmbed = () => Promise.resolve();
+    let moved = false;
+    const moving = embedder.move('cuda', 'g0', soon()).then(() => {
+      moved = true;
+    });
+    // Callers have switched already; the old one is there until its request has ended.
+    while (embedder.process()?.device !== 'cuda') await new Promise(setImmediate);
+    expect(devices(launcher)).toEqual(['cpu', 'cuda']);
+    expect(await embedder.embedText(['b'], soon())).toEqual([[0.6, 0.8]]);
+    expect(moved).toBe(false);
+    answer();
+    expect(await asked).toEqual([[0.6, 0.8]]);
+    await moving;
+    expect(devices(launcher)).toEqual(['cuda']);
+  });
+
+  it('is never beside another one, nor beside a revival: one process is left', async () => {
+    const { embedder, launcher } = await started();
+    launcher.live.clear();
+    let most = 0;
+    launcher.onStart = async () => {
+      await new Promise(setImmediate);
+      most = Math.max(most, launcher.live.size);
+    };
+    await Promise.all([
+      embedder.revive(soon()),
+      embedder.move('cuda', 'g0', soon()),
+      embedder.move('cpu', null, soon()),
+      embedder.move('cuda', 'g1', soon()),
+    ]);
+    expect(embedder.process()).toMatchObject({ device: 'cuda', gpu: 'g1' });
+    expect(devices(launcher)).toEqual(['cuda']);
+    expect(most).toBe(1);
+  });
+});
+
+describe('a revival', () => {
+  it('starts one on the CPU when the process in charge has ended', async () => {
+    const { embedder, launcher } = await started();
+    await embedder.move('cuda', 'g0', soon());
+    expect(await embedder.revive(soon())).toBe(false);
+    launcher.live.clear();
+    expect(await embedder.revive(soon())).toBe(true);
+    expect(embedder.process()).toMatchObject({ device: 'cpu', gpu: null });
+  });
+
+  it('ends one that hangs', async () => {
+    const { embedder, launcher } = await started();
+    for (const process of launcher.live) launcher.deaf.add(process);
+    expect(await embedder.revive(soon())).toBe(true);
+    expect(devices(launcher)).toEqual(['cpu']);
+  });
+
+  it('is tried again after one that failed, less and less often', async () => {
+    const { embedder, launcher } = await started();
+    launcher.live.clear();
+    let tries = 0;
+    launcher.onStart = () => {
+      tries += 1;
+      return Promise.reject(new Error('no memory'));
+    };
+    for (let call = 0; call < 40; call += 1) expect(await embedder.revive(soon())).toBe(false);
+    expect(embedder.part()).toBe('failed: no memory');
+    expect(tries).toBeGreaterThan(2);
+    expect(tries).toBeLessThan(8);
+    launcher.onStart = () => Promise.resolve();
+    let calls = 0;
+    while (!(await embedder.revive(soon()))) calls += 1;
+    expect(calls).toBeLessThan(60);
+    expect(embedder.part()).toBe('ready');
+  });
+
+  it('brings up one that did not come up at the start', async () => {
+    const launcher = new FakeLauncher();
+    launcher.onStart = () => Promise.reject(new Error('no memory'));
+    const embedder = new EmbedderSwitch(launcher, null);
+    await expect(embedder.start(soon())).rejects.toThrow('no memory');
+    launcher.onStart = () => Promise.resolve();
+    expect(await embedder.revive(soon())).toBe(true);
+    expect(embedder.process()).toMatchObject({ device: 'cpu' });
+  });
+});
