@@ -35,8 +35,10 @@ import { isNotFound } from './turn.js';
 
 /** A holder that has not released by then is looked at; then every as many milliseconds. */
 const HOLDER_CHECK_MS = 5_000;
-/** An operation that holds a turn longer than this is ended (law 8). */
+/** An operation that holds a turn longer than this, and than all its attempts may take, is ended (law 8). */
 const TURN_DEADLINE_MS = 15 * 60_000;
+/** An agent that does not answer a look that is due is asked again after so long. */
+const LOOK_AGAIN_MS = 30_000;
 /** After a reconciliation that failed, the next waits this long, doubled up to five minutes (pain 2). */
 const RECONCILE_PAUSE_MS = 10_000;
 const RECONCILE_PAUSE_MAX_MS = 300_000;
@@ -49,6 +51,8 @@ export interface Carried {
   agent: AgentRegistration | null;
   reconciliations: number;
   reconcileFailures: number;
+  /** A look that was due, or that the agent did not answer. Absent in what older versions carried. */
+  mustLook?: boolean;
 }
 
 export interface GpuHostInput {
@@ -88,14 +92,14 @@ class Host {
     this.agent = carried?.agent ?? null;
     this.reconciliations = carried?.reconciliations ?? 0;
     this.reconcileFailures = carried?.reconcileFailures ?? 0;
-    this.mustLook = carried === undefined;
+    this.mustLook = carried === undefined || carried.mustLook === true;
     this.nextLookAt = Date.now() + this.lookPeriodMs();
     this.listen();
   }
 
   carried(): Carried {
-    const { turns, intents, policy, agent, reconciliations, reconcileFailures } = this;
-    return { turns, intents, policy, agent, reconciliations, reconcileFailures };
+    const { turns, intents, policy, agent, reconciliations, reconcileFailures, mustLook } = this;
+    return { turns, intents, policy, agent, reconciliations, reconcileFailures, mustLook };
   }
 
   /** Returns when the history is long enough and nothing is under way here. */
@@ -141,7 +145,7 @@ class Host {
         devices: turn.held,
         epochs: turn.epochs,
         grantedAt: new Date(turn.grantedAtMs).toISOString(),
-        deadline: new Date(turn.grantedAtMs + TURN_DEADLINE_MS).toISOString(),
+        deadline: new Date(turn.grantedAtMs + this.turnDeadlineMs()).toISOString(),
       })),
       queue: this.turns.queue,
       epochs: this.turns.epochs,
@@ -189,13 +193,27 @@ class Host {
 
   private async checkHolders(): Promise<void> {
     this.nextHolderCheckAt = Date.now() + HOLDER_CHECK_MS;
-    for (const turn of this.turns.held) {
-      if (Date.now() - turn.grantedAtMs < HOLDER_CHECK_MS) continue;
-      const status = await control.describeHolder(turn.operation);
-      if (status === 'running' && Date.now() - turn.grantedAtMs < TURN_DEADLINE_MS) continue;
-      if (status === 'running') await control.terminateHolder(turn.operation, 'its turn passed its deadline');
-      this.holderGone(turn.operation);
+    for (const { operation, grantedAtMs } of this.turns.held) {
+      if (Date.now() - grantedAtMs < HOLDER_CHECK_MS) continue;
+      try {
+        const status = await control.describeHolder(operation);
+        if (status === 'running' && Date.now() - grantedAtMs < this.turnDeadlineMs()) continue;
+        if (status === 'running') await control.terminateHolder(operation, 'its turn passed its deadline');
+      } catch (error) {
+        // The host must outlive a server or a control worker that was away for long; the next check tells.
+        log.warn('a holder could not be looked at', { ...operation, error: String(error) });
+        continue;
+      }
+      this.holderGone(operation);
     }
+  }
+
+  /** Every attempt of a load, an unload and a move, and as much again to put back what was (M19). */
+  private turnDeadlineMs(): number {
+    if (this.policy === null) return TURN_DEADLINE_MS;
+    const { models, embedder, maxLoadRetries } = this.policy;
+    const longest = Math.max(0, ...models.map((model) => model.loadTimeoutSeconds + model.unloadTimeoutSeconds));
+    return Math.max(TURN_DEADLINE_MS, (maxLoadRetries + 2) * 2 * (longest + embedder.moveTimeoutSeconds) * 1000);
   }
 
   /** Asks the agent what is there, and starts a reconciliation if what is wanted is not what is. */
@@ -207,6 +225,7 @@ class Host {
       view = await agentGlances(this.host).describeAgent.executeWithOptions({ summary: 'what is on the host' }, []);
     } catch (error) {
       log.info('the agent does not answer', { error: String(error) });
+      this.nextLookAt = Math.min(this.nextLookAt, Date.now() + LOOK_AGAIN_MS);
       return;
     }
     // A host that was terminated: its successor must know the agent, or a second one would be taken for the first.
