@@ -1,5 +1,12 @@
 /** An operation's side of its turn: asks, waits, narrows, releases. */
-import { condition, getExternalWorkflowHandle, setHandler, workflowInfo } from '@temporalio/workflow';
+import {
+  ApplicationFailure,
+  condition,
+  getExternalWorkflowHandle,
+  setHandler,
+  workflowInfo,
+} from '@temporalio/workflow';
+import { FAILURE } from '../contracts/failures.js';
 import { workflowId } from '../contracts/names.js';
 import type { Epochs, OperationInput, OperationOutcome, OperationRef, TurnGrant } from '../contracts/operation.js';
 import { control } from './proxies.js';
@@ -47,11 +54,15 @@ export class Turn {
     return this.supersededBy === null ? 'granted' : 'superseded';
   }
 
-  /** The agent has seen higher epochs than the host knew: asks for a grant above them. */
+  /** The agent has seen higher epochs than the host knew: asks for a grant above them. @throws `NoTurn` */
   async renew(highest: Epochs): Promise<void> {
     this.grant = null;
     await this.host().signal(signals.refuseEpoch, { operation: this.operation, highest });
-    while (!(await condition(() => this.grant !== null, ASK_AGAIN))) await this.askAnew();
+    const until = Date.now() + LONGEST_WAIT_MS;
+    while (!(await condition(() => this.grant !== null, ASK_AGAIN))) {
+      if (Date.now() >= until) throw ApplicationFailure.nonRetryable('a new turn did not come in time', FAILURE.noTurn);
+      await this.askAnew();
+    }
   }
 
   async narrow(devices: string[]): Promise<void> {
