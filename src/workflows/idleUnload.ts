@@ -1,4 +1,4 @@
-import { condition, continueAsNew, setCurrentDetails, setHandler } from '@temporalio/workflow';
+import { condition, continueAsNew, setCurrentDetails, setHandler, workflowInfo } from '@temporalio/workflow';
 import { runOperation } from './operation.js';
 import { agentReads } from './proxies.js';
 import * as signals from './signals.js';
@@ -33,6 +33,8 @@ export async function idleUnload({ host, tenant }: IdleUnloadInput): Promise<str
     if (remaining === 0) break;
     setCurrentDetails(`${tenant} may be unloaded in ${Math.ceil(remaining / 1000)} s if nobody uses it`);
     await condition(() => lookAgain, Math.min(remaining, LONGEST_SLEEP_MS));
+    // A model that is used for weeks does not make one history for weeks.
+    if (workflowInfo().continueAsNewSuggested) return continueAsNew<typeof idleUnload>({ host, tenant });
   }
   const outcome = await runOperation({
     host,
@@ -40,8 +42,8 @@ export async function idleUnload({ host, tenant }: IdleUnloadInput): Promise<str
     requestedBy: 'the idle timer',
     priority: 20,
   });
-  // A use in the last moment, or a direct request that brought it back: the timer goes on as a new run.
+  // A use in the last moment, or what brought it back since: the timer goes on as a new run.
   const isThere = (outcome.residency?.[tenant]?.length ?? 0) > 0;
-  if (outcome.steps.length === 0 || isThere) return continueAsNew<typeof idleUnload>({ host, tenant });
+  if (outcome.steps.length === 0 || isThere || lookAgain) return continueAsNew<typeof idleUnload>({ host, tenant });
   return outcome.summary;
 }
