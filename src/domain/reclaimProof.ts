@@ -100,8 +100,16 @@ function reallyHeldMb({ heldMb, processesBefore }: ReclaimCase, own: number[]): 
 function wasGoneBefore(reclaim: ReclaimCase): boolean {
   const { processesBefore, ownPids, heldMb } = reclaim;
   if (processesBefore === null || isHidden(reclaim)) return false;
+  if (isListLate(reclaim)) return true;
   if (ownPids.length > 0) return !ownPids.some((pid) => processesBefore.has(pid));
   return largeOn(processesBefore, heldMb).length === 0;
+}
+
+/** The card used less in all than the list claimed for this tenant alone: its memory was back, and the list was late. */
+function isListLate({ beforeMb, processesBefore, ownPids }: ReclaimCase): boolean {
+  if (beforeMb === null || processesBefore === null) return false;
+  const claimed = ownPids.reduce((total, pid) => total + (processesBefore.get(pid) ?? 0), 0);
+  return beforeMb < claimed * SHARE;
 }
 
 function droppedMb(reclaim: ReclaimCase, own: number[], sample: ReclaimSample): number | null {

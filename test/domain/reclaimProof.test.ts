@@ -58,6 +58,19 @@ describe('memory is proven to be back', () => {
     const crashed = reclaim({ beforeMb: 800, processesBefore: new Map() });
     expect(proveReclaimed(crashed, times(4, sample(800)))).toBeNull();
     expect(proveReclaimed(crashed, times(5, sample(810)))).toContain('was gone before');
+    // The list is read beside the figures, and may show it a little longer.
+    const late = reclaim({ beforeMb: 800 });
+    expect(proveReclaimed(late, times(5, sample(800, [[7, 10_500]])))).toBeNull();
+    expect(proveReclaimed(late, times(5, sample(800)))).toContain('was gone before');
+    // A stranger that the list shows still says nothing about ours.
+    const beside = reclaim({
+      beforeMb: 11_300,
+      processesBefore: new Map([
+        [7, 10_500],
+        [50, 12_000],
+      ]),
+    });
+    expect(proveReclaimed(beside, times(9, sample(11_300)))).toBeNull();
     const falling = [900, 850, 800, 750, 700].map((mb) => sample(mb));
     expect(proveReclaimed(crashed, falling)).toBeNull();
   });
