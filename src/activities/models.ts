@@ -93,7 +93,7 @@ async function load(agent: Agent, { step, operation }: StepCall, signal: AbortSi
     });
     return { acted: true, proof };
   } catch (error) {
-    if (signal.aborted || error instanceof OllamaError) await dropped(agent, step.tenant);
+    if (signal.aborted || error instanceof OllamaError) await dropped(agent, step.tenant, before);
     throw error;
   } finally {
     agent.setWorking(step.tenant, null);
@@ -101,19 +101,26 @@ async function load(agent: Agent, { step, operation }: StepCall, signal: AbortSi
   }
 }
 
-/** Ollama may take so long to drop a load that was cancelled (seen: 250 ms) or that failed. */
-const DROP_BOUND_MS = 2_000;
+/** Ollama drops a load that was cancelled (seen: 250 ms) or that failed, and its memory comes back, within so long. */
+const DROP_BOUND_MS = 4_000;
+/** More than this above what was used before the load counts as not back yet, MB. */
+const BACK_MB = 64;
 
 /**
  * Waits until Ollama has dropped a load that was cancelled or failed: it lists it still when it answers, and a load that
- * begins before would be answered well, and its model would leave with the dropped one. If it does not leave, it had come
- * in the last moment, and the next look sees it.
+ * begins before would be answered well, and its model would leave with the dropped one. Then until what it had taken is
+ * back, or the next plan would take that for a stranger's. If it does not leave, it had come in the last moment, and the
+ * next look sees it.
  */
-async function dropped(agent: Agent, tenant: string): Promise<void> {
+async function dropped(agent: Agent, tenant: string, before: Record<string, number | null>): Promise<void> {
   const bound = AbortSignal.timeout(DROP_BOUND_MS);
+  const isBack = () => {
+    const used = usedMbOf(agent.sampler.latest());
+    return Object.entries(before).every(([gpu, mb]) => mb === null || (used[gpu] ?? Infinity) <= mb + BACK_MB);
+  };
   while (!bound.aborted) {
     await agent.watch.look();
-    if (!agent.watch.resident().some((one) => one.id === tenant)) return;
+    if (!agent.watch.resident().some((one) => one.id === tenant) && isBack()) return;
     await pause(LOOK_EVERY_MS, bound).catch(() => undefined);
   }
 }

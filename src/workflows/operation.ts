@@ -210,7 +210,11 @@ class Operation {
       try {
         // The barrier: ends what still runs of this operation, so that the residency stated below is final.
         await this.observe();
-        if (progress.status === 'failed') compensation = await this.compensate();
+        // A refusal may come plans later than the steps that made room.
+        const hasActed = this.plans.some((plan) => plan.kind === 'plan');
+        if (progress.status === 'failed' || (progress.status === 'refused' && hasActed)) {
+          compensation = await this.compensate();
+        }
       } catch (error) {
         mayWrite = false;
         compensation = `the residency could not be read: ${failureOf(error)?.message ?? String(error)}`;
