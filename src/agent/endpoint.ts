@@ -118,6 +118,8 @@ function addEvents(server: FastifyInstance, agent: Agent): void {
     reply.hijack();
     const { raw } = reply;
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+    // The reader is told that it is connected before there is anything to tell.
+    raw.flushHeaders();
     let sent = after;
     const catchUp = () => {
       for (const entry of agent.journal.read({ after: Math.max(sent, 0), limit: Number.POSITIVE_INFINITY })) {
