@@ -1,0 +1,145 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { EdgeReporter } from '../../src/agent/edgeReporter.js';
+import type { Edge } from '../../src/contracts/messages.js';
+import { agentOnFakes, CARD } from './pieces.js';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const A = 'model/qwen3-vl:8b';
+const call = (run: string, epoch: number) => ({
+  operation: { workflowId: run, runId: run },
+  epochs: { [CARD]: epoch },
+});
+
+async function reporting() {
+  const sent: string[] = [];
+  const worked = new Set<string>();
+  const failures: unknown[] = [];
+  let send: (edge: Edge) => Promise<void> = () => Promise.resolve();
+  let reporter: EdgeReporter | null = null;
+  const { agent } = await agentOnFakes({ onIdle: () => reporter?.flush() });
+  const report = new EdgeReporter(
+    agent,
+    (edge) => {
+      sent.push(`${edge.kind} ${edge.subject}`);
+      expect(edge.observation.host).toBe('desk');
+      return send(edge);
+    },
+    (error) => failures.push(error),
+    (tenant) => worked.has(tenant),
+  );
+  reporter = report;
+  /** The types of the journal's entries, each with its subject. */
+  const journal = () => agent.journal.read().map(({ type, subject }) => `${type} ${subject}`);
+  return { agent, report, sent, worked, failures, journal, onSend: (how: typeof send) => (send = how) };
+}
+
+const settled = () => new Promise(setImmediate);
+
+describe('what the agent reports', () => {
+  it('is in the journal, and goes to the host', async () => {
+    const { report, sent, journal } = await reporting();
+    report.ollama({ kind: 'away', reason: 'nobody answers' });
+    await settled();
+    report.ollama({ kind: 'back' });
+    await settled();
+    report.ollama({ kind: 'gone', tenant: A, died: true, expired: false });
+    await settled();
+    report.ollama({ kind: 'gone', tenant: A, died: false, expired: true });
+    await settled();
+    report.gpu({ kind: 'vram-changed', uuid: CARD, fromMb: 800, toMb: 1_000 });
+    await settled();
+    report.gpu({ kind: 'gpu-lost', uuid: CARD, problem: 'fell off the bus' });
+    await settled();
+    report.gpu({ kind: 'foreign-process', uuid: CARD, pid: 7, name: 'game', came: true, usedMb: 60 });
+    await settled();
+    report.embedderDied('its process had ended');
+    await settled();
+    expect(journal()).toEqual([
+      'driver_away ollama',
+      'driver_back ollama',
+      `tenant_died ${A}`,
+      `tenant_left ${A}`,
+      `vram_changed ${CARD}`,
+      `gpu_lost ${CARD}`,
+      `foreign_process ${CARD}`,
+      'tenant_died embedder/clip',
+    ]);
+    expect(sent).toEqual([
+      'driver-away ollama',
+      'driver-back ollama',
+      `tenant-died ${A}`,
+      `tenant-left ${A}`,
+      `vram-changed ${CARD}`,
+      `gpu-lost ${CARD}`,
+      `foreign-process ${CARD}`,
+      'tenant-died embedder/clip',
+    ]);
+  });
+
+  it('is nothing about what an operation does itself', async () => {
+    const { agent, report, sent, worked, journal } = await reporting();
+    worked.add(A);
+    report.ollama({ kind: 'appeared', tenant: A });
+    report.ollama({ kind: 'gone', tenant: A, died: false, expired: false });
+    report.ollama({ kind: 'used', tenant: A });
+    await settled();
+    expect([sent, journal()]).toEqual([[], []]);
+    expect(agent.watch.resident()).toEqual([]);
+  });
+
+  it('counts a use by others, and an appearance, as a use', async () => {
+    const { agent, report, sent, journal } = await reporting();
+    report.ollama({ kind: 'used', tenant: 'model/b' });
+    expect(agent.uses.lastUse('model/b')).not.toBeNull();
+    report.ollama({ kind: 'appeared', tenant: A });
+    await settled();
+    expect(agent.uses.lastUse(A)).not.toBeNull();
+    expect([sent, journal()]).toEqual([[`tenant-appeared ${A}`], [`tenant_appeared ${A}`]]);
+  });
+
+  it('waits while an operation holds a turn; of one kind only the newest goes, what left goes first', async () => {
+    const { agent, report, sent } = await reporting();
+    await agent.fence.enter(call('a', 1));
+    report.gpu({ kind: 'vram-changed', uuid: CARD, fromMb: 800, toMb: 1_000 });
+    report.gpu({ kind: 'vram-changed', uuid: CARD, fromMb: 1_000, toMb: 1_200 });
+    report.ollama({ kind: 'gone', tenant: A, died: false, expired: false });
+    await settled();
+    expect(sent).toEqual([]);
+    agent.fence.leave(call('a', 1).operation);
+    await settled();
+    expect(sent).toEqual([`tenant-left ${A}`, `vram-changed ${CARD}`]);
+  });
+
+  it('goes one at a time, and again after a failure', async () => {
+    const { report, sent, failures, onSend } = await reporting();
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onSend(() => Promise.reject(new Error('Temporal is away')));
+    report.ollama({ kind: 'back' });
+    report.ollama({ kind: 'away', reason: 'x' });
+    await vi.advanceTimersByTimeAsync(0);
+    expect(sent).toEqual(['driver-back ollama']);
+    expect(failures).toHaveLength(1);
+    onSend(() => Promise.resolve());
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(sent.slice(1).sort()).toEqual(['driver-away ollama', 'driver-back ollama']);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('is nothing after the stop, and no timer is left', async () => {
+    const { report, sent, onSend } = await reporting();
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    let fail: (error: Error) => void = () => {};
+    onSend(() => new Promise((_, reject) => (fail = reject)));
+    report.ollama({ kind: 'back' });
+    report.stop();
+    fail(new Error('too late'));
+    await vi.advanceTimersByTimeAsync(10_000);
+    report.ollama({ kind: 'away', reason: 'x' });
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(sent).toEqual(['driver-back ollama']);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});

@@ -1,0 +1,142 @@
+import { describe, expect, it } from 'vitest';
+import { statusOf } from '../../src/agent/status.js';
+import type { Status } from '../../src/contracts/status.js';
+import { agentOnFakes, CARD, CARD_MB, type Pieces } from './pieces.js';
+
+const NAME = 'qwen3-vl:8b';
+const VLM = `model/${NAME}`;
+
+const shown = ({ agent }: Pieces): Status => statusOf(agent, '0.1.0', Date.now());
+const vlmIn = (status: Status) => status.tenants.find((tenant) => tenant.id === VLM);
+
+async function look(pieces: Pieces): Promise<Status> {
+  await pieces.agent.watch.look();
+  pieces.card.show();
+  return shown(pieces);
+}
+
+describe('the status (M14)', () => {
+  it('is complete at first: idle, unloaded, CLIP on the CPU', async () => {
+    const pieces = await agentOnFakes();
+    expect(await look(pieces)).toMatchObject({
+      execution_mode: 'idle',
+      vlm_state: 'unloaded',
+      vlm_model: NAME,
+      clip_device: 'cpu',
+      vram: {
+        total_mb: CARD_MB,
+        used_mb: 800,
+        free_mb: CARD_MB - 800,
+        gpu_name: 'Test GPU',
+        gpu_utilization_percent: 3,
+      },
+      idle_timeout_seconds: 300,
+      last_vlm_request: null,
+      degraded_mode: false,
+      degraded_reason: null,
+      turns: [],
+      clip_part: 'ready',
+    });
+  });
+
+  it('says what holds the card: nothing is counted twice', async () => {
+    const pieces = await agentOnFakes();
+    pieces.ollama.put(NAME);
+    pieces.card.strangers = [{ uuid: CARD, pid: 9, name: 'game', usedMb: 3_000 }];
+    await pieces.agent.embedder.move('cuda', CARD, AbortSignal.timeout(5_000));
+    const status = await look(pieces);
+    expect(status).toMatchObject({ vlm_state: 'loaded', clip_device: 'cuda', vram: { used_mb: 15_052 } });
+    expect(status.gpus[0]).toMatchObject({ foreignMb: 3_800 });
+    expect(vlmIn(status)).toMatchObject({ holdings: [{ device: CARD, mb: 10_752 }], chargeSource: 'measured' });
+  });
+
+  it('shows what an operation does, who holds the turn, and the last request', async () => {
+    const pieces = await agentOnFakes();
+    const { agent } = pieces;
+    agent.setWorking(VLM, 'loading');
+    agent.uses.touch(VLM);
+    await agent.fence.enter({ operation: { workflowId: 'mode/x', runId: 'r' }, epochs: { [CARD]: 1 } });
+    const status = await look(pieces);
+    expect(status.vlm_state).toBe('loading');
+    expect(status.turns).toMatchObject([{ workflow_id: 'mode/x', devices: [CARD] }]);
+    expect(Date.parse(status.last_vlm_request ?? '')).toBeGreaterThan(Date.now() - 5_000);
+    agent.setWorking(VLM, 'unloading');
+    expect(shown(pieces).vlm_state).toBe('unloading');
+  });
+
+  it('keeps mode and error over a restart', async () => {
+    const pieces = await agentOnFakes();
+    pieces.agent.setMode('recording');
+    pieces.agent.setError(VLM, 'four attempts');
+    const next = await agentOnFakes({ folder: pieces.folder });
+    expect(await look(next)).toMatchObject({ execution_mode: 'recording', vlm_state: 'error' });
+    next.agent.setError(VLM, null);
+    expect(shown(next).vlm_state).toBe('unloaded');
+  });
+
+  it('is degraded while Ollama is away; what was there is unknown, not free (M16, law 1)', async () => {
+    const pieces = await agentOnFakes();
+    pieces.ollama.put(NAME);
+    await look(pieces);
+    pieces.ollama.isAway = true;
+    const status = await look(pieces);
+    expect(status).toMatchObject({ degraded_mode: true, degraded_reason: expect.stringContaining('Nobody listens') });
+    expect(vlmIn(status)).toMatchObject({ state: 'unknown', holdings: [{ device: CARD }] });
+  });
+
+  it('counts memory that is not proven free as held by its tenant', async () => {
+    const pieces = await agentOnFakes();
+    pieces.ollama.put(NAME);
+    await look(pieces);
+    const { agent } = pieces;
+    agent.reclaims.begin(VLM, [{ device: CARD, mb: 10_752 }], agent.pids(VLM), agent.sampler.latest(), true);
+    pieces.ollama.drop(NAME);
+    pieces.card.stuckMb = 10_752;
+    agent.reclaims.gone(VLM);
+    const status = await look(pieces);
+    expect(vlmIn(status)).toMatchObject({ state: 'unloading', holdings: [{ device: CARD, mb: 10_752 }] });
+    expect(status.gpus[0]).toMatchObject({ foreignMb: 800 });
+    agent.reclaims.fail(VLM);
+    expect(shown(pieces)).toMatchObject({
+      degraded_mode: true,
+      degraded_reason: expect.stringContaining('quarantined'),
+    });
+  });
+
+  it('has no VRAM while the card cannot be read, and is degraded then', async () => {
+    const pieces = await agentOnFakes();
+    pieces.card.readable = false;
+    expect(await look(pieces)).toMatchObject({
+      vram: null,
+      degraded_mode: true,
+      degraded_reason: 'Test GPU: it cannot be read',
+    });
+  });
+
+  it('is degraded while no GPU has been shown yet', async () => {
+    const pieces = await agentOnFakes();
+    const empty = { takenAt: 0, gpus: [], processes: null, problem: null, ageMs: 0, stale: true };
+    pieces.agent.sampler.latest = () => empty;
+    expect(shown(pieces)).toMatchObject({ vram: null, degraded_mode: true, degraded_reason: expect.any(String) });
+  });
+
+  it('shows declared figures as such (P9)', async () => {
+    const pieces = await agentOnFakes({ readerKind: 'declared' });
+    pieces.ollama.put(NAME);
+    const status = await look(pieces);
+    expect(status.gpus[0]).toMatchObject({ usedMb: 10_752, source: 'declared', health: 'ok' });
+    expect(status).toMatchObject({ degraded_mode: true, degraded_reason: expect.stringContaining('declared') });
+  });
+
+  it('shows a model that someone else loaded', async () => {
+    const pieces = await agentOnFakes();
+    pieces.ollama.put('mistral:7b', { sizeMb: 5_000, vramMb: 5_000 });
+    const status = await look(pieces);
+    expect(status.tenants.find((tenant) => tenant.id === 'model/mistral:7b')).toMatchObject({
+      configured: false,
+      state: 'resident',
+      priority: 50,
+      allowCpu: true,
+    });
+  });
+});
