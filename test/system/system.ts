@@ -45,6 +45,8 @@ export interface SystemOptions {
 export interface System {
   readonly host: string;
   readonly folder: string;
+  /** What every process and command of it gets; for one that must get something else. */
+  readonly env: Readonly<NodeJS.ProcessEnv>;
   readonly temporal: TestServer;
   readonly client: Client;
   /** Throws where there is none. */
@@ -56,6 +58,8 @@ export interface System {
   control: WorkerProcess | null;
   /** Runs `vramflow …` in process. */
   cli(...argv: string[]): Promise<CliResult>;
+  /** As `cli`, with other variables or in another folder. */
+  cliWith(change: { env?: NodeJS.ProcessEnv; cwd?: string }, ...argv: string[]): Promise<CliResult>;
   /** As `cli` with `-o json`, parsed; throws unless the exit code is as expected (default 0). */
   json<T>(argv: string[], expectedCode?: number): Promise<T>;
   status(): Promise<Status>;
@@ -105,6 +109,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   const system: System = {
     host,
     folder,
+    env,
     temporal,
     client,
     config,
@@ -117,9 +122,11 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
       if (simulator === null) throw new Error('this system has no simulator');
       return simulator;
     },
-    async cli(...argv) {
+    cli: (...argv) => system.cliWith({}, ...argv),
+    async cliWith(change, ...argv) {
       const [stdout, stderr] = [capture(), capture()];
-      const code = await main(argv, { env, cwd: folder, stdout: stdout.stream, stderr: stderr.stream });
+      const context = { env: { ...env, ...change.env }, cwd: change.cwd ?? folder };
+      const code = await main(argv, { ...context, stdout: stdout.stream, stderr: stderr.stream });
       return { code, stdout: stdout.text(), stderr: stderr.text() };
     },
     async json<T>(argv: string[], expectedCode = 0) {
@@ -203,4 +210,4 @@ async function endEmbedders(folder: string, host: string): Promise<void> {
 }
 
 /** The folder's file, for assertions on what is on disk. */
-export const readJson = <T>(path: string): T => JSON.parse(readFileSync(path, 'utf8')) as T;
+export const readJson = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
