@@ -83,9 +83,10 @@ const largeOn = (list: Listed, heldMb: number): number[] =>
 /** Memory that no listed process explains is as large as it: a container hides processes, or figures are missing. */
 function isHidden({ beforeMb, heldMb, processesBefore }: ReclaimCase): boolean {
   if (beforeMb === null || processesBefore === null) return true;
-  const explained = [...processesBefore.values()].reduce<number>((sum, mb) => sum + (mb ?? 0), 0);
-  return beforeMb - explained >= heldMb * SHARE;
+  return beforeMb - claimedMb(processesBefore) >= heldMb * SHARE;
 }
+
+const claimedMb = (list: Listed): number => [...list.values()].reduce<number>((sum, mb) => sum + (mb ?? 0), 0);
 
 /**
  * What is to come back: what its processes had in the reading before, where the list says so. A model that was still
@@ -114,14 +115,21 @@ function isListLate({ beforeMb, processesBefore, ownPids }: ReclaimCase): boolea
 
 function droppedMb(reclaim: ReclaimCase, own: number[], sample: ReclaimSample): number | null {
   if (reclaim.beforeMb === null || sample.usedMb === null) return null;
-  return reclaim.beforeMb + growthOfStrangers(reclaim.processesBefore, own, sample.processes) - sample.usedMb;
+  return reclaim.beforeMb + growthOfStrangers(reclaim, own, sample.processes) - sample.usedMb;
 }
 
 /** Signed: one that shrank or ended gave memory back that was not ours. A figure that is missing tells no change. */
-function growthOfStrangers(before: Listed | null, own: number[], now: Listed | null): number {
+function growthOfStrangers(
+  { beforeMb, processesBefore: before }: ReclaimCase,
+  own: number[],
+  now: Listed | null,
+): number {
   if (before === null || now === null) return 0;
+  // A list that claimed more than the card used was late: who leaves it next had given its memory back before.
+  const wasLate = claimedMb(before) > (beforeMb ?? Number.POSITIVE_INFINITY);
   let growth = 0;
   for (const pid of new Set([...before.keys(), ...now.keys()])) {
+    if (wasLate && !now.has(pid)) continue;
     const from = before.has(pid) ? before.get(pid) : 0;
     const to = now.has(pid) ? now.get(pid) : 0;
     if (!own.includes(pid) && from != null && to != null) growth += to - from;

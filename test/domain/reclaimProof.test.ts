@@ -54,6 +54,17 @@ describe('memory is proven to be back', () => {
     expect(proveReclaimed(two, [sample(21_600, [...(two.processesBefore ?? [])])])).toBeNull();
   });
 
+  it('when the list still showed a stranger whose memory was back already', () => {
+    const late = reclaim({
+      processesBefore: new Map([
+        [7, 10_500],
+        [50, 9_000],
+      ]),
+    });
+    expect(proveReclaimed(late, [sample(800)])).toBe('used memory dropped by 10500 MB');
+    expect(proveReclaimed(late, [sample(11_300)])).toBeNull();
+  });
+
   it('by stable memory when the holder had crashed before (pain 3)', () => {
     const crashed = reclaim({ beforeMb: 800, processesBefore: new Map() });
     expect(proveReclaimed(crashed, times(4, sample(800)))).toBeNull();
