@@ -213,7 +213,10 @@ function outcomesAreTrue(evidence: Evidence): string[] {
   // M9: an operation that found all true called neither load nor unload: it has no step.
   for (const { outcome } of evidence.trace.told) {
     if (outcome?.status !== 'done' || outcome.steps.length > 0) continue;
-    const acted = evidence.windows.filter(({ workflowId }) => workflowId === idOf(evidence, outcome));
+    // A step that failed may have been overtaken: somebody else made true what it was for.
+    const acted = evidence.windows.filter(
+      ({ workflowId, ended }) => workflowId === idOf(evidence, outcome) && ended === 'completed',
+    );
     if (acted.length > 0) complaints.push(`M9: ${outcome.summary}: it was true already, but ${acted.length} steps ran`);
   }
   return complaints;
@@ -305,30 +308,28 @@ function heldBy(record: readonly RecordEntry[], holder: string, at: number): num
   return [...byGpu.values()].reduce((sum, mb) => sum + mb, 0);
 }
 
-/** M12: idle unload only after the whole idle time without a request for the model, by whomever. */
+/** M12: idle unload begins only after the whole idle time without a request for the model, by whomever. */
 function idleUnloads(evidence: Evidence): string[] {
   const requests = own(evidence).filter(isOf('request-start', 'request-end'));
   return evidence.journal
     .filter(({ type }) => type === 'idle_unload')
     .flatMap((entry) => {
       const model = tenantName(entry.subject ?? '');
-      const unload = own(evidence).findLast(
-        (one) => isOf('unload-start')(one) && one.model === model && wall(one) <= Date.parse(entry.time),
+      const ended = Date.parse(entry.time);
+      // The first attempt of the last unload of this timer: later ones only finish what was decided then.
+      const steps = evidence.windows.filter(
+        ({ workflowId, kind, fromMs }) => workflowId === entry.workflowId && kind === 'unload' && fromMs <= ended,
       );
-      if (unload === undefined) return [];
+      const first = steps.find(({ runId }) => runId === steps.at(-1)?.runId);
       const used = requests.filter(
-        (one) =>
-          one.model === model &&
-          one.seq < unload.seq &&
-          /generate|chat/.test(one.path) &&
-          wall(one) < wall(unload) - SLACK_MS,
+        (one) => first && one.model === model && /generate|chat/.test(one.path) && wall(one) < first.fromMs - SLACK_MS,
       );
       const last = used.at(-1);
-      if (last === undefined) return [];
-      const idleMs = wall(unload) - wall(last);
+      if (first === undefined || last === undefined) return [];
+      const idleMs = first.fromMs - wall(last);
       return idleMs >= evidence.idleTimeoutSeconds * 1000 - SLACK_MS
         ? []
-        : [`M12: ${model} was unloaded ${idleMs} ms after its last request`];
+        : [`M12: ${model} was unloaded ${idleMs} ms after its last request (${JSON.stringify(last)})`];
     });
 }
 
