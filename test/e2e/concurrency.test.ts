@@ -12,7 +12,7 @@ const SMALL = 'nomic-embed-text:latest';
 const OTHER = 'llava:7b';
 
 /** M11 on the simulated RTX 4090 at speed 1: one operation after the other, and what ends one from outside. */
-describe('concurrent operations on one host', () => {
+describe('concurrent operations on one host', { timeout: 60_000 }, () => {
   let system: System;
   beforeAll(async () => {
     system = await startSystem({

@@ -46,7 +46,7 @@ function expectRefused(result: CliResult, ...words: RegExp[]): void {
   for (const word of words) expect(result.stdout + result.stderr).toMatch(word);
 }
 
-describe('a host whose Ollama or GPU reader goes away', () => {
+describe('a host whose Ollama or GPU reader goes away', { timeout: 60_000 }, () => {
   let system: System;
   beforeAll(async () => {
     system = await startSystem({ temporal });
@@ -150,7 +150,7 @@ describe('a host whose Ollama or GPU reader goes away', () => {
   );
 });
 
-describe('a host without a GPU', () => {
+describe('a host without a GPU', { timeout: 60_000 }, () => {
   let system: System;
   let simulator: RunningSimulator;
   beforeAll(async () => {

@@ -11,7 +11,7 @@ const VLM = 'qwen3-vl:8b';
 const SMALL = 'nomic-embed-text:latest';
 
 /** What ends an operation, or the host's workflow, from outside; and who may be a host's agent. */
-describe('operations that are ended from outside', () => {
+describe('operations that are ended from outside', { timeout: 60_000 }, () => {
   let system: System;
   beforeAll(async () => {
     system = await startSystem({

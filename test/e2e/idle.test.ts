@@ -10,7 +10,7 @@ const IDLE_MS = 3_000;
 const SLACK_MS = 4_000;
 
 /** M12 and M13 on a simulated laptop: the configured 3 s count, not the default of 300. */
-describe('idle unload and on-demand loads', () => {
+describe('idle unload and on-demand loads', { timeout: 60_000 }, () => {
   let system: System;
   beforeAll(async () => {
     system = await startSystem({

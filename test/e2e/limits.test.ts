@@ -5,7 +5,7 @@ import { type System, startSystem } from '../system/system.js';
 const VLM = 'qwen3-vl:8b';
 const QUICK = 'llava:7b';
 
-describe('M18: what does not fit is refused before anything is touched', () => {
+describe('M18: what does not fit is refused before anything is touched', { timeout: 60_000 }, () => {
   let system: System;
   beforeAll(async () => {
     system = await startSystem({
