@@ -1,0 +1,105 @@
+/** What vramflow costs while it does nothing much: a status, the sampler, memory; and how soon it is back after a kill. */
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { statusOf } from '../src/agent/status.js';
+import type { Status } from '../src/contracts/status.js';
+import { agentOnFakes } from '../test/agent/pieces.js';
+import { type System, startSystem } from '../test/system/system.js';
+import { ms, quantile, type Row, report, samplesOf, spread } from './report.js';
+
+const CLIENT = fileURLToPath(new URL('../dist/client.js', import.meta.url));
+const IDLE_MS = 20_000;
+const KILLS = 4;
+const none = { goal: '', met: null };
+
+describe('the cost of vramflow', () => {
+  const rows: Row[] = [];
+  let system: System;
+  beforeAll(async () => {
+    system = await startSystem();
+    await system.json(['mode', 'recording']);
+  });
+  afterAll(async () => {
+    await system.stop();
+    await report('Cost at rest, status, memory, recovery', rows);
+  });
+
+  it('a status', async () => {
+    const { agent, ollama } = await agentOnFakes();
+    ollama.put('qwen3-vl:8b');
+    await agent.watch.look();
+    const inMemory = await samplesOf(2_000, () => Promise.resolve(statusOf(agent, '0', 0)));
+    const p99 = quantile(inMemory, 0.99);
+    const inAgent = await samplesOf(300, () => system.status());
+    const whole = await samplesOf(5, () =>
+      promisify(execFile)(process.execPath, [CLIENT, 'status'], { env: environment(system) }),
+    );
+    rows.push(
+      { what: 'status in the agent, p99 (one model, one card)', measured: ms(p99), goal: '< 1 ms', met: p99 < 1 },
+      { what: 'status over HTTP, by a caller that runs already', measured: spread(inAgent), ...none },
+      { what: 'vramflow status, a process of its own', measured: spread(whole), ...none },
+    );
+  });
+
+  it('the CPU of the agent at rest, sampling at 1 Hz', async () => {
+    const status = await system.status();
+    expect(status.turns).toEqual([]);
+    const pids = { agent: status.agent.pid, control: system.control?.pid ?? 0 };
+    const before = { agent: cpuMs(pids.agent), control: cpuMs(pids.control) };
+    const begun = performance.now();
+    await pause(IDLE_MS);
+    const passed = performance.now() - begun;
+    for (const role of ['agent', 'control'] as const) {
+      const share = (100 * (cpuMs(pids[role]) - before[role])) / passed;
+      const goal = role === 'agent' ? { goal: '< 1 %', met: share < 1 } : none;
+      rows.push({ what: `CPU of the ${role} at rest, of one core`, measured: `${share.toFixed(2)} %`, ...goal });
+    }
+    rows.push(
+      { what: 'memory of the agent (RSS)', measured: `${rssMb(pids.agent)} MB`, ...none },
+      { what: 'memory of the control worker (RSS)', measured: `${rssMb(pids.control)} MB`, ...none },
+      { what: 'memory of the Temporal server (RSS)', measured: `${rssMb(system.temporal.pid)} MB`, ...none },
+    );
+  });
+
+  it('from a kill -9 of the agent in a load to its next step', async () => {
+    const samples: number[] = [];
+    for (let i = 0; i < KILLS; i += 1) {
+      await system.json(['mode', 'autopilot']);
+      const { workflow_id } = await system.json<{ workflow_id: string }>(['mode', 'recording', '--no-wait']);
+      await system.until('the load', ({ vlm_state }) => vlm_state === 'loading');
+      await system.agent?.kill();
+      const killed = performance.now();
+      await system.startAgent();
+      await system.until('the next step', (status: Status) => status.turns.length > 0, 60_000);
+      samples.push(performance.now() - killed);
+      await system.client.workflow.getHandle(workflow_id).result();
+    }
+    rows.push({
+      what: 'kill -9 of the agent, started again at once → its next step',
+      measured: spread(samples),
+      ...none,
+    });
+    expect(quantile(samples, 1)).toBeLessThan(60_000);
+  });
+});
+
+/** User and system time of a process so far, ms; Linux counts in ticks of 10 ms. */
+function cpuMs(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return 10 * (Number(fields[11]) + Number(fields[12]));
+}
+
+const rssMb = (pid: number): number =>
+  Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1_024);
+
+const environment = (system: System): NodeJS.ProcessEnv => ({
+  ...process.env,
+  HOME: system.folder,
+  XDG_CONFIG_HOME: system.folder,
+  VRAMFLOW_CONFIG: `${system.folder}/vramflow.yaml`,
+});
