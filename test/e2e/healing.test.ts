@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { workflowId } from '../../src/contracts/names.js';
 import type { Status } from '../../src/contracts/status.js';
 import { startWorker } from '../system/children.js';
@@ -77,10 +77,12 @@ describe('operations that are ended from outside', { timeout: 60_000 }, () => {
     };
     const { agent } = await system.json<Status>(['status']);
     const sameFolder = startWorker('agent', env);
+    onTestFinished(() => sameFolder.kill());
     expect(await sameFolder.ended).toBe(4);
     expect(sameFolder.log()).toMatch(/another agent runs on/);
 
     const otherFolder = startWorker('agent', { ...env, VRAMFLOW_DATA_DIR: join(system.folder, 'other') });
+    onTestFinished(() => otherFolder.kill());
     expect(await otherFolder.ended).toBe(4);
     expect(otherFolder.log()).toMatch(new RegExp(`host ${system.host} has an agent already`));
     expect((await system.status()).agent).toMatchObject({ instance: agent.instance, pid: agent.pid });
