@@ -177,7 +177,8 @@ class Operation {
     }
   }
 
-  private async observe(): Promise<AgentView> {
+  /** @param mayRenew false at the end: an operation whose turn is another's by then does not ask for a new one */
+  private async observe(mayRenew = true): Promise<AgentView> {
     this.round += 1;
     for (;;) {
       try {
@@ -189,7 +190,7 @@ class Operation {
         return this.last;
       } catch (error) {
         const failure = failureOf(error);
-        if (failure?.type !== FAILURE.staleEpoch) throw error;
+        if (failure?.type !== FAILURE.staleEpoch || !mayRenew) throw error;
         await this.turn.renew(failure.details[0] as Record<string, number>);
       }
     }
@@ -205,11 +206,12 @@ class Operation {
   /** States the residency, puts the former one back after a failure, writes the journal, releases the turn. */
   private async conclude(progress: Progress): Promise<OperationOutcome> {
     let compensation: string | null = null;
-    let mayWrite = progress.failure?.type !== FAILURE.fenced && progress.failure?.type !== FAILURE.staleEpoch;
+    const isTurnLost = progress.failure?.type === FAILURE.fenced || progress.failure?.type === FAILURE.staleEpoch;
+    let mayWrite = this.turn.grant !== null && !isTurnLost;
     if (progress.status !== 'done' && mayWrite && this.last !== null) {
       try {
         // The barrier: ends what still runs of this operation, so that the residency stated below is final.
-        await this.observe();
+        await this.observe(false);
         // A refusal may come plans later than the steps that made room.
         const hasActed = this.plans.some((plan) => plan.kind === 'plan');
         if (progress.status === 'failed' || (progress.status === 'refused' && hasActed)) {
@@ -220,25 +222,34 @@ class Operation {
         compensation = `the residency could not be read: ${failureOf(error)?.message ?? String(error)}`;
       }
     }
-    const outcome = { ...this.outcome(progress), compensation };
+    // What was seen before says nothing of the end.
+    if (!mayWrite) this.last = null;
+    let outcome: OperationOutcome = { ...this.outcome(progress), compensation };
     this.say(
       `**${outcome.status}:** ${outcome.summary}${compensation ? `\n\n${compensation}` : ''}${asList(this.explained)}`,
     );
-    if (mayWrite && this.last !== null) {
-      await agentReads(this.input.host).conclude.executeWithOptions({ summary: outcome.summary.slice(0, 190) }, [
-        {
-          ...this.call(),
-          goal: this.input.goal,
-          requestedBy: this.input.requestedBy,
-          outcome,
-          plan: this.firstPlan(),
-          mode: outcome.status === 'done' && this.input.goal.kind === 'mode' ? this.input.goal.mode : null,
-        },
-      ]);
-    }
-    if (outcome.status === 'done' || outcome.status === 'failed') await this.keepIdleTimers(outcome);
+    if (this.last !== null) outcome = await this.record(outcome);
+    await this.keepIdleTimers(outcome);
     await this.turn.release(outcome);
     return outcome;
+  }
+
+  /** What the agent cannot record is not done; the turn is released all the same. */
+  private async record(outcome: OperationOutcome): Promise<OperationOutcome> {
+    const { goal, requestedBy, host } = this.input;
+    const mode = outcome.status === 'done' && goal.kind === 'mode' ? goal.mode : null;
+    const conclusion = { ...this.call(), goal, requestedBy, outcome, plan: this.firstPlan(), mode };
+    try {
+      await agentReads(host).conclude.executeWithOptions({ summary: outcome.summary.slice(0, 190) }, [conclusion]);
+      return outcome;
+    } catch (error) {
+      const failure = failureOf(error);
+      if (failure === null) throw error;
+      const message = `its end could not be recorded: ${failure.message}`;
+      return outcome.status === 'done'
+        ? { ...outcome, ...failed(outcome.summary, { ...failure, message }) }
+        : { ...outcome, summary: `${outcome.summary}; ${message}` };
+    }
   }
 
   /** One pass towards the former residency; a failure here is stated, not retried. */
@@ -253,15 +264,30 @@ class Operation {
     const problem = await runSteps(this.input.host, plan.steps, this.call(), last.policy, this.round, (done) =>
       this.steps.push(done),
     );
-    await this.observe();
+    await this.observe(false);
     if (problem !== null) return `the former residency could not be put back: ${problem.message}`;
     return `put back: ${plan.steps.map((step) => `${step.kind} ${step.tenant}`).join(', ')}`;
   }
 
-  /** A resident model has its durable timer (M12). */
-  private async keepIdleTimers(outcome: OperationOutcome): Promise<void> {
-    const resident = this.loaded().filter((tenant) => (outcome.residency?.[tenant]?.length ?? 0) > 0);
-    for (const tenant of new Set(resident)) await control.ensureIdleTimer(this.input.host, tenant);
+  /** A model that came has its durable timer (M12), also one that came with an attempt that failed. */
+  private async keepIdleTimers({ residency }: OperationOutcome): Promise<void> {
+    if (residency === null || this.former === null) return;
+    const isIn = (where: Record<string, string[]>, tenant: string) => (where[tenant]?.length ?? 0) > 0;
+    const before = residencyOf(this.former.observation);
+    const came = Object.keys(residency).filter(
+      (tenant) =>
+        tenant.startsWith('model/') &&
+        isIn(residency, tenant) &&
+        (!isIn(before, tenant) || this.loaded().includes(tenant)),
+    );
+    for (const tenant of came) {
+      try {
+        await control.ensureIdleTimer(this.input.host, tenant);
+      } catch (error) {
+        // The host's next look makes up for it; the turn must be released.
+        log.warn('an idle timer could not be started', { tenant, error: String(error) });
+      }
+    }
   }
 
   private outcome(progress: Progress): OperationOutcome {
