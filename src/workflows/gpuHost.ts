@@ -42,6 +42,8 @@ const LOOK_AGAIN_MS = 30_000;
 /** After a reconciliation that failed, the next waits this long, doubled up to five minutes (pain 2). */
 const RECONCILE_PAUSE_MS = 10_000;
 const RECONCILE_PAUSE_MAX_MS = 300_000;
+/** It becomes part of a workflow id: one that the server refuses would stop every further task of the host. */
+const REQUEST_NAME = /^[\w.:@/-]{1,200}$/;
 
 /** What travels over continue-as-new: plain data only. */
 export interface Carried {
@@ -291,6 +293,10 @@ class Host {
   }
 
   private async startMode({ mode, request, requestedBy }: SwitchMode): Promise<void> {
+    if (!REQUEST_NAME.test(request)) {
+      log.warn('a switchMode signal is not heard: its request is no name of at most 200 letters', { mode });
+      return;
+    }
     await this.start(modeTransition, workflowId.modeTransition(this.host, request), {
       host: this.host,
       goal: { kind: 'mode', mode },
