@@ -12,10 +12,11 @@ const NEVER = { otherwise: FAILURE.unloadFailed, timeout: FAILURE.unloadTimeout,
 export function createIdleActivities(agent: Agent): Pick<AgentActivities, 'idleRemaining' | 'closeIfIdle'> {
   function remaining(tenant: string): number | null {
     const seconds = policyOf(agent.policy, tenant)?.idleTimeoutSeconds ?? null;
-    const isThere = agent.watch.resident().some((one) => one.id === tenant);
-    if (seconds === null || !isThere) return null;
+    // As observed: Ollama goes on listing a model whose runner has crashed, and there is nothing to unload then.
+    const idleForMs = agent.observation().tenants.find((one) => one.id === tenant)?.idleForMs ?? null;
+    if (seconds === null || idleForMs === null) return null;
     if (agent.gates.uses(tenant) > 0) return seconds * 1000;
-    return Math.max(0, seconds * 1000 - agent.uses.idleFor(tenant));
+    return Math.max(0, seconds * 1000 - idleForMs);
   }
   return {
     idleRemaining: (tenant) =>
