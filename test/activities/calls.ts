@@ -54,7 +54,7 @@ export const environment = () => new MockActivityEnvironment({}, { logger: new D
 
 /** Runs an activity as a worker does. */
 export const run = <P extends unknown[], R>(activity: (...args: P) => Promise<R>, ...args: P): Promise<R> =>
-  environment().run(activity, ...args) as Promise<R>;
+  environment().run<P, R, (...args: P) => Promise<R>>(activity, ...args);
 
 /** The type of the failure that it ends with, after checking that the server would not repeat it by itself. */
 export async function failureOf(work: Promise<unknown>): Promise<ApplicationFailure> {

@@ -150,7 +150,7 @@ describe('a load', () => {
         ? Promise.reject(new OllamaError('aborted', 'The request ended', 'Ask again.'))
         : untilAborted(model, signal);
     };
-    const failed = await failureOf(env.run(one.loadTenant, call(load())) as Promise<unknown>);
+    const failed = await failureOf(env.run(one.loadTenant, call(load())));
     expect(failed).toMatchObject({ type: FAILURE.premiseGone });
     expect(one.agent.isWorkedAt(VLM)).toBe(false);
   });

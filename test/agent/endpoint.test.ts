@@ -33,7 +33,7 @@ async function served(change: Parameters<typeof agentOnFakes>[0] = {}): Promise<
     const headers = { host: '127.0.0.1:8000', authorization: `Bearer ${TOKEN}`, ...options.headers };
     const answer = await server.inject({ url, ...options, headers });
     const isJson = answer.headers['content-type']?.toString().startsWith('application/json') ?? false;
-    return { status: answer.statusCode, body: isJson ? (answer.json() as unknown) : null, text: answer.body };
+    return { status: answer.statusCode, body: isJson ? answer.json<unknown>() : null, text: answer.body };
   };
   return { ...pieces, server, load, ask };
 }

@@ -230,14 +230,14 @@ test('at any moment the effects on a device are of one epoch, the highest seen, 
           if (epoch < highest) expect(await errorOf(started)).toBeInstanceOf(StaleEpoch);
         } else if (kind === 'end') running.find((one) => one.device === device)?.stop();
         else {
-          for (const one of [...running]) one.stop();
+          for (const one of running) one.stop();
           await Promise.all(effects);
           ({ fence } = fenceIn(folder));
           expect(fence.highest()[device] ?? 0).toBe(highest);
         }
         for (const one of running) expect(one.epoch).toBeGreaterThanOrEqual(fence.highest()[one.device] ?? 0);
       }
-      for (const one of [...running]) one.stop();
+      for (const one of running) one.stop();
       await Promise.all(effects);
     }),
     { numRuns: 200 },
