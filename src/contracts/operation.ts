@@ -39,6 +39,8 @@ export interface TurnRequest {
   goal: OperationGoal;
   requestedBy: Requester;
   priority: number;
+  /** When the operation was started, epoch ms on the server's clock: which of two mode switches is the newer one (M11). */
+  startedAtMs?: number;
 }
 
 export interface TurnGrant {

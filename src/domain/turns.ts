@@ -22,6 +22,8 @@ export interface Turns {
   arrivals: number;
   /** Runs that have released or were superseded in the queue, the last few: a repeated request of one is old news. */
   released: string[];
+  /** The mode switch that was started last of those that have asked. */
+  newestMode?: { operation: OperationRef; startedAtMs: number };
 }
 
 export type TurnEvent =
@@ -84,8 +86,17 @@ function request(turns: Turns, asked: TurnRequest, nowMs: number): { turns: Turn
   if (known) return { turns, commands: [] };
 
   const commands: TurnCommand[] = [];
-  let { queue, released } = turns;
+  let { queue, released, newestMode } = turns;
   if (asked.goal.kind === 'mode') {
+    const startedAtMs = asked.startedAtMs ?? nowMs;
+    // M11: the one that was started last counts, whichever asks first. One from the future: the clock was set back.
+    if (newestMode !== undefined && newestMode.startedAtMs > startedAtMs && newestMode.startedAtMs <= nowMs) {
+      return {
+        turns: { ...turns, released: remembering(released, [asked.operation]) },
+        commands: [{ kind: 'supersede', operation: asked.operation, by: newestMode.operation }],
+      };
+    }
+    newestMode = { operation: asked.operation, startedAtMs };
     // M11: a newer mode switch supersedes the queued ones, and tells a running one, which gives up its load.
     const older = queue.filter((turn) => turn.goal.kind === 'mode');
     queue = queue.filter((turn) => turn.goal.kind !== 'mode');
@@ -100,7 +111,8 @@ function request(turns: Turns, asked: TurnRequest, nowMs: number): { turns: Turn
     }
   }
   const queued = { ...asked, arrival: turns.arrivals };
-  const next = grantWhatCanBe({ ...turns, queue: [...queue, queued], released, arrivals: turns.arrivals + 1 }, nowMs);
+  const accepted = { ...turns, queue: [...queue, queued], released, arrivals: turns.arrivals + 1 };
+  const next = grantWhatCanBe({ ...accepted, ...(newestMode ? { newestMode } : {}) }, nowMs);
   const waits = next.turns.queue.some((turn) => isSame(turn.operation, asked.operation));
   if (waits) {
     for (const turn of turns.held) {

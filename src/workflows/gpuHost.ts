@@ -82,6 +82,7 @@ class Host {
   private nudged = false;
   private reconciling: string | null = null;
   private sending = 0;
+  private modeStarts: Promise<void> = Promise.resolve();
   private nextLookAt = 0;
   private nextHolderCheckAt = 0;
   private reconcileNotBefore = 0;
@@ -130,7 +131,12 @@ class Host {
       this.apply({ kind: 'release', operation });
       this.show();
     });
-    setHandler(signals.switchMode, (request) => this.inBackground(this.startMode(request)));
+    setHandler(signals.switchMode, (request) => {
+      // One after the other, so that the last one is started last (M11).
+      const started = this.modeStarts.then(() => this.startMode(request));
+      this.modeStarts = started.catch(() => undefined);
+      this.inBackground(started);
+    });
     setHandler(signals.agentOnline, () => {
       this.mustLook = true;
     });

@@ -99,7 +99,8 @@ export class Turn {
 
   private request() {
     const { goal, requestedBy, priority } = this.input;
-    return { operation: this.operation, devices: 'all' as const, goal, requestedBy, priority };
+    const startedAtMs = workflowInfo().startTime.getTime();
+    return { operation: this.operation, devices: 'all' as const, goal, requestedBy, priority, startedAtMs };
   }
 }
 

@@ -114,6 +114,16 @@ describe('a newer mode switch (M11)', () => {
     expect(after(HOST, ask('x'), ask('y'), mode('a')).all.filter((said) => said.startsWith('supersede'))).toEqual([]);
   });
 
+  it('is the one that was started last, whichever asks first, also after that one has ended', () => {
+    const started = (name: string, startedAtMs: number) => ask(name, { goal: MODE, startedAtMs });
+    expect(after(HOST, started('b', -1), started('a', -2)).said).toEqual(['supersede a by b']);
+    const { said, turns } = after(HOST, started('b', -1), release('b'), started('a', -2), started('a', -2));
+    expect(said).toEqual([]);
+    expect(turns).toMatchObject({ held: [], queue: [] });
+    // A clock that was set back makes nobody the newest for ever.
+    expect(after(HOST, started('b', 3_600_000), release('b'), started('a', -1)).said).toEqual(['grant a cpu:2 g0:2']);
+  });
+
   it('stays the newest when an older request comes again, before the older run has heard of it', () => {
     const { said, turns } = after(HOST, ask('x'), mode('a'), mode('b'), mode('a'));
     expect(said).toEqual([]);
