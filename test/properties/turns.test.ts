@@ -40,16 +40,21 @@ const move: fc.Arbitrary<Move> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('devices' as const), devices: someDevices }) },
 );
-const moves = fc.array(move, { minLength: 1, maxLength: 60 });
+const moves = fc.array(move, { minLength: 20, maxLength: 60 });
 const movesOverChains = fc.array(
   fc.oneof({ weight: 12, arbitrary: move }, { weight: 1, arbitrary: fc.constant<Move>({ do: 'new-chain' }) }),
-  { minLength: 1, maxLength: 60 },
+  { minLength: 20, maxLength: 60 },
 );
 
 const at = <T>(list: T[], pick: number): T | undefined => list[pick % Math.max(list.length, 1)];
 const overlap = (a: string[], b: string[]): boolean => a.some((device) => b.includes(device));
 const scope = (turns: Turns, { devices }: TurnRequest): string[] =>
   devices === 'all' ? turns.devices : devices.filter((device) => turns.devices.includes(device));
+
+/** As `expect`, many times cheaper: a run makes thousands of checks. */
+function must(holds: boolean, what: string): void {
+  if (!holds) throw new Error(`broken: ${what}`);
+}
 
 /** A host with its judge: each event is followed by a check of every promise. */
 class World {
@@ -105,9 +110,10 @@ class World {
   }
 
   apply(event: TurnEvent): void {
-    const before = structuredClone(this.turns);
-    const { turns, commands } = reduceTurns(this.turns, event, this.events.length);
-    expect(this.turns).toEqual(before);
+    const before = this.turns;
+    const asText = JSON.stringify(before);
+    const { turns, commands } = reduceTurns(before, event, this.events.length);
+    must(JSON.stringify(before) === asText, 'the reducer leaves its input alone');
     this.events.push(event);
     this.turns = turns;
     this.judge(before, event, commands);
@@ -117,22 +123,25 @@ class World {
   private judge(before: Turns, event: TurnEvent, commands: TurnCommand[]): void {
     const { held, queue, epochs, devices } = this.turns;
     const all = held.flatMap((turn) => turn.held);
-    expect(new Set(all).size).toBe(all.length);
-    for (const [device, epoch] of Object.entries(before.epochs)) expect(epochs[device]).toBeGreaterThanOrEqual(epoch);
+    must(new Set(all).size === all.length, 'no device is held twice');
+    for (const [device, epoch] of Object.entries(before.epochs)) {
+      must((epochs[device] ?? 0) >= epoch, 'epochs only grow');
+    }
     const runs = [...held, ...queue].map((turn) => turn.operation.runId);
-    expect(new Set(runs).size).toBe(runs.length);
-    if (devices.length === 0) expect(commands.filter(({ kind }) => kind === 'grant')).toEqual([]);
-
-    for (const command of commands) if (command.kind === 'grant') this.judgeGrant(before, event, command);
+    must(new Set(runs).size === runs.length, 'a run is there once');
+    const grants = commands.filter((command) => command.kind === 'grant');
+    must(devices.length > 0 || grants.length === 0, 'nothing is granted before the devices are known');
+    for (const command of grants) this.judgeGrant(before, event, command);
     this.judgeSuperseding(before, event, commands);
-
-    // Whoever comes first among those that wait for a device waits for a holder: nobody waits for nothing.
-    if (devices.length > 0) {
-      const taken = new Set(all);
-      for (const turn of [...queue].sort((a, b) => b.priority - a.priority || a.arrival - b.arrival)) {
-        expect(scope(this.turns, turn).some((device) => taken.has(device))).toBe(true);
-        for (const device of scope(this.turns, turn)) taken.add(device);
-      }
+    if (devices.length === 0) return;
+    const taken = new Set(all);
+    for (const turn of [...queue].sort((a, b) => b.priority - a.priority || a.arrival - b.arrival)) {
+      const wanted = scope(this.turns, turn);
+      must(
+        wanted.some((device) => taken.has(device)),
+        'whoever waits, waits for somebody',
+      );
+      for (const device of wanted) taken.add(device);
     }
   }
 
@@ -140,28 +149,30 @@ class World {
     before: Turns,
     event: TurnEvent,
     { operation, epochs }: { operation: OperationRef; epochs: Epochs },
-  ) {
-    expect(this.ended).not.toContain(operation.runId);
+  ): void {
+    must(!this.ended.has(operation.runId), 'who has ended is granted nothing');
     const former = this.grants.get(operation.runId);
-    const isNew = !before.held.some((turn) => turn.operation.runId === operation.runId);
-    // A second grant is the first one again, or what is left of it; only a new refusal makes a new one.
-    if (former && (event.kind !== 'refuse-epoch' || this.isRepeated(event))) expect(former).toMatchObject(epochs);
+    if (former && (event.kind !== 'refuse-epoch' || this.isRepeated(event))) {
+      const same = Object.entries(epochs).every(([device, epoch]) => former[device] === epoch);
+      must(same, 'a second grant is the first again, or what is left of it; only a new refusal makes a new one');
+    }
     for (const [device, epoch] of Object.entries(epochs)) {
-      if (event.kind === 'refuse-epoch') expect(epoch).toBeGreaterThan(event.highest[device] ?? 0);
+      const refused = event.kind === 'refuse-epoch' ? (event.highest[device] ?? 0) : 0;
+      must(epoch > refused, 'a grant is above the epochs that the agent has seen');
       const key = `${device} ${epoch}`;
-      expect(this.owner.get(key) ?? operation.runId).toBe(operation.runId);
+      must((this.owner.get(key) ?? operation.runId) === operation.runId, 'an epoch is of one run');
       this.owner.set(key, operation.runId);
       this.seen[device] = Math.max(this.seen[device] ?? 0, epoch);
     }
     this.grants.set(operation.runId, epochs);
-    if (!isNew) return;
+    if (before.held.some((turn) => turn.operation.runId === operation.runId)) return;
     const granted = this.turns.held.find((turn) => turn.operation.runId === operation.runId);
     const arrival = before.queue.find((turn) => turn.operation.runId === operation.runId)?.arrival ?? before.arrivals;
     for (const waiting of this.turns.queue) {
       if (!granted || !overlap(scope(this.turns, waiting), granted.held)) continue;
       const isBehind =
         waiting.priority < granted.priority || (waiting.priority === granted.priority && waiting.arrival > arrival);
-      expect(isBehind).toBe(true);
+      must(isBehind, 'nobody overtakes');
     }
   }
 
@@ -172,19 +183,20 @@ class World {
   private judgeSuperseding(before: Turns, event: TurnEvent, commands: TurnCommand[]): void {
     const told = commands.filter((command) => command.kind === 'supersede');
     for (const { operation, by } of told) {
-      // Older by newer, never the other way round, and each pair once.
-      expect(Number(operation.runId.slice(1))).toBeLessThan(Number(by.runId.slice(1)));
+      must(Number(operation.runId.slice(1)) < Number(by.runId.slice(1)), 'the newer supersedes the older');
       const pair = `${operation.runId} ${by.runId}`;
-      expect(this.superseded).not.toContain(pair);
+      must(!this.superseded.has(pair), 'a run is told once for each newer one');
       this.superseded.add(pair);
       const wasHeld = before.held.some((turn) => turn.operation.runId === operation.runId);
       if (!wasHeld) this.ended.add(operation.runId);
     }
     if (told.length === 0) return;
-    expect(event.kind).toBe('request');
+    must(event.kind === 'request', 'only a request supersedes');
     const modes = [...before.held, ...before.queue].filter((turn) => turn.goal.kind === 'mode');
-    expect(told.map(({ operation }) => operation.runId).sort()).toEqual(modes.map((t) => t.operation.runId).sort());
-    expect(this.turns.queue.filter((turn) => turn.goal.kind === 'mode').length).toBeLessThanOrEqual(1);
+    const names = (list: { operation: OperationRef }[]) => list.map(({ operation }) => operation.runId).sort();
+    must(String(names(told)) === String(names(modes)), 'every older mode switch is told');
+    const waiting = this.turns.queue.filter((turn) => turn.goal.kind === 'mode');
+    must(waiting.length <= 1, 'one mode switch waits at the most');
   }
 }
 
@@ -203,7 +215,7 @@ describe('turns', () => {
       RUNS,
     );
     expect(grants).toBeGreaterThan(RUNS.numRuns);
-    expect(supersedings).toBeGreaterThan(RUNS.numRuns / 2);
+    expect(supersedings).toBeGreaterThan(RUNS.numRuns);
   });
 
   test('grants nothing before the devices are known, and everything in order once they are', () => {
