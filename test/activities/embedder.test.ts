@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createEmbedderActivities } from '../../src/activities/embedder.js';
+import { createObserveActivities } from '../../src/activities/observe.js';
 import { EmbedderError } from '../../src/adapters/clip/embedder.js';
 import { FAILURE } from '../../src/contracts/failures.js';
 import { CPU, EMBEDDER } from '../../src/contracts/names.js';
@@ -8,6 +9,7 @@ import { call, failureOf, hasty, load, move, run } from './calls.js';
 
 async function moving(change: Parameters<typeof agentOnFakes>[0] = {}) {
   const pieces = await agentOnFakes(change);
+  await run(createObserveActivities(pieces.agent).observe, call(load()));
   return { ...pieces, ...createEmbedderActivities(pieces.agent) };
 }
 

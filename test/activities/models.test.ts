@@ -8,7 +8,10 @@ import { call, environment, failureOf, hasty, load, NAME, run, unload, VLM } fro
 
 async function models(change: Parameters<typeof agentOnFakes>[0] = {}) {
   const pieces = await agentOnFakes(change);
-  return { ...pieces, ...createModelActivities(pieces.agent), ...createObserveActivities(pieces.agent) };
+  const activities = { ...createModelActivities(pieces.agent), ...createObserveActivities(pieces.agent) };
+  // As each operation does: it looks first.
+  await run(activities.observe, call(load()));
+  return { ...pieces, ...activities };
 }
 
 const types = ({ agent }: Pieces) => agent.journal.read().map(({ type }) => type);

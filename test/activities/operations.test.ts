@@ -77,6 +77,7 @@ describe('the idle time (M12)', () => {
 
   it('closes the gate of an idle model, and of no other', async () => {
     const one = await operating({ policy: IDLE });
+    await run(one.observe, call(load()));
     one.ollama.put(NAME);
     one.agent.uses.touch(VLM);
     expect(await run(one.closeIfIdle, { ...call(load()), tenant: VLM })).toMatchObject({ closed: false });
@@ -95,6 +96,7 @@ describe('the idle time (M12)', () => {
 
   it('lets no request slip in between the check and the closing, in whatever moment it comes', async () => {
     const one = await operating({ policy: IDLE });
+    await run(one.observe, call(load()));
     one.ollama.put(NAME);
     await vi.waitFor(() => expect(one.agent.uses.idleFor(VLM)).toBeGreaterThan(50));
     const seen = new Set<string>();

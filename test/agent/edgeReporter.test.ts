@@ -53,7 +53,7 @@ describe('what the agent reports', () => {
     await settled();
     report.gpu({ kind: 'gpu-lost', uuid: CARD, problem: 'fell off the bus' });
     await settled();
-    report.gpu({ kind: 'foreign-process', uuid: CARD, pid: 7, name: 'game', came: true, usedMb: 60 });
+    report.gpu({ kind: 'foreign-process', uuid: 'GPU-other', pid: 7, name: 'game', came: true, usedMb: 60 });
     await settled();
     report.embedderDied('its process had ended');
     await settled();
@@ -64,7 +64,7 @@ describe('what the agent reports', () => {
       `tenant_left ${A}`,
       `vram_changed ${CARD}`,
       `gpu_lost ${CARD}`,
-      `foreign_process ${CARD}`,
+      'foreign_process GPU-other',
       'tenant_died embedder/clip',
     ]);
     expect(sent).toEqual([
@@ -74,7 +74,7 @@ describe('what the agent reports', () => {
       `tenant-left ${A}`,
       `vram-changed ${CARD}`,
       `gpu-lost ${CARD}`,
-      `foreign-process ${CARD}`,
+      'foreign-process GPU-other',
       'tenant-died embedder/clip',
     ]);
   });
@@ -118,13 +118,13 @@ describe('what the agent reports', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onSend(() => Promise.reject(new Error('Temporal is away')));
     report.ollama({ kind: 'back' });
-    report.ollama({ kind: 'away', reason: 'x' });
+    report.gpu({ kind: 'gpu-lost', uuid: CARD, problem: null });
     await vi.advanceTimersByTimeAsync(0);
     expect(sent).toEqual(['driver-back ollama']);
     expect(failures).toHaveLength(1);
     onSend(() => Promise.resolve());
     await vi.advanceTimersByTimeAsync(2_000);
-    expect(sent.slice(1).sort()).toEqual(['driver-away ollama', 'driver-back ollama']);
+    expect(sent.slice(1).sort()).toEqual(['driver-back ollama', `gpu-lost ${CARD}`]);
     expect(vi.getTimerCount()).toBe(0);
   });
 

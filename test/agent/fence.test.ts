@@ -69,6 +69,7 @@ describe('the fence (law 3)', () => {
 
   it('ends what an operation itself still does when it looks again', async () => {
     const { fence } = fenceIn(testFolder());
+    await fence.enter(call('a', { g0: 1 }));
     const former = effect();
     const running = errorOf(fence.run(call('a', { g0: 1 }), '1.s1', ['g0'], never, former.run));
     await fence.enter(call('a', { g0: 1 }));
@@ -77,6 +78,7 @@ describe('the fence (law 3)', () => {
 
   it('waits until an aborted effect has really ended', async () => {
     const { fence } = fenceIn(testFolder());
+    await fence.enter(call('a', { g0: 1 }));
     const steps: string[] = [];
     let finish: () => void = () => {};
     const slow = (): Promise<void> =>
@@ -97,6 +99,7 @@ describe('the fence (law 3)', () => {
   it('says which effect does not end after its abort, and after a bound', async () => {
     vi.useFakeTimers();
     const { fence } = fenceIn(testFolder());
+    await fence.enter(call('a', { g0: 1, g1: 1 }));
     const deaf = (): Promise<void> => new Promise(() => {});
     void fence.run(call('a', { g0: 1, g1: 1 }), '1.s1', ['g0'], never, deaf);
     void fence.run(call('a', { g0: 1, g1: 1 }), '1.s2', ['g1'], never, deaf);
@@ -131,6 +134,7 @@ describe('the fence (law 3)', () => {
 
   it('refuses an effect on a device that its turn does not hold', async () => {
     const { fence } = fenceIn(testFolder());
+    await fence.enter(call('a', { g0: 1 }));
     const run = vi.fn(() => Promise.resolve());
     expect(await errorOf(fence.run(call('a', { g0: 1 }), 's1', ['g0', 'g1'], never, run))).toBeInstanceOf(StaleEpoch);
     expect(run).not.toHaveBeenCalled();
@@ -138,6 +142,7 @@ describe('the fence (law 3)', () => {
 
   it('joins a repeated attempt to the one that runs', async () => {
     const { fence } = fenceIn(testFolder());
+    await fence.enter(call('a', { g0: 1 }));
     const one = effect();
     const started = vi.fn(one.run);
     const first = fence.run(call('a', { g0: 1 }), '1.s1', ['g0'], never, started);
@@ -153,6 +158,7 @@ describe('the fence (law 3)', () => {
 
   it('ends a joined effect only when its last caller has gone', async () => {
     const { fence } = fenceIn(testFolder());
+    await fence.enter(call('a', { g0: 1 }));
     const one = effect();
     const [a, b] = [new AbortController(), new AbortController()];
     const first = errorOf(fence.run(call('a', { g0: 1 }), 's', ['g0'], a.signal, one.run));
@@ -166,6 +172,7 @@ describe('the fence (law 3)', () => {
 
   it('ends an effect whose caller had left before it began', async () => {
     const { fence } = fenceIn(testFolder());
+    await fence.enter(call('a', { g0: 1 }));
     const one = effect();
     const error = await errorOf(
       fence.run(call('a', { g0: 1 }), 's', ['g0'], AbortSignal.abort(new Error('gone')), one.run),
@@ -214,6 +221,7 @@ test('at any moment the effects on a device are of one epoch, the highest seen, 
           expect(refused instanceof StaleEpoch).toBe(epoch < highest);
           if (!refused) expect(running.filter((one) => one.device === device)).toEqual([]);
         } else if (kind === 'run') {
+          if (epoch >= highest) await fence.enter(of);
           const mine = { device, epoch, stop: () => {} };
           const started = fence.run(of, `${next}`, [device], never, (signal) => {
             running.push(mine);

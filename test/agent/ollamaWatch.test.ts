@@ -97,7 +97,7 @@ describe('the watch on Ollama', () => {
     ollama.put('a', { expiresAt: 50_000 });
     await look();
     expect(await look()).toEqual([]);
-    ollama.put('a', { expiresAt: 50_100 });
+    ollama.put('a', { expiresAt: 50_020 });
     expect(await look()).toEqual([]);
     ollama.put('a', { expiresAt: 60_000 });
     expect(await look()).toEqual([{ kind: 'used', tenant: A }]);
