@@ -7,13 +7,30 @@ import type { OllamaChange } from './ollamaWatch.js';
 type News = Omit<Edge, 'observation'>;
 
 const RETRY_MS = 2_000;
+/** Memory that moves all the time makes a history no longer than this allows (law 9). */
+const MEMORY_NEWS_EVERY_MS = 5_000;
+
+/** What a later word on the same subject takes the place of. */
+const TOPICS: Record<Edge['kind'], string> = {
+  'vram-changed': 'memory',
+  'foreign-process': 'memory',
+  'gpu-lost': 'gpu',
+  'gpu-back': 'gpu',
+  'driver-away': 'driver',
+  'driver-back': 'driver',
+  'tenant-appeared': 'tenant',
+  'tenant-left': 'tenant',
+  'tenant-died': 'tenant',
+};
 
 /**
  * Turns what the agent sees into journal entries and, for the host's workflow, into edges: few, the newest of a kind
  * and subject only (law 9). While an operation holds a turn they wait: it looks for itself, and the host afterwards.
  */
 export class EdgeReporter {
-  private readonly waiting = new Map<string, News>();
+  /** By topic and subject: the newest word on each. */
+  private waiting = new Map<string, News>();
+  private readonly sentAt = new Map<string, number>();
   private sending = false;
   private stopped = false;
   private retry: NodeJS.Timeout | null = null;
@@ -102,11 +119,13 @@ export class EdgeReporter {
   flush(): void {
     if (this.sending || this.stopped || this.agent.fence.isHeld()) return;
     // What left or died first: the host must know it before it looks at anything else, or it restores what was taken away.
-    const next = [...this.waiting].find(([, { kind }]) => kind.startsWith('tenant')) ?? [...this.waiting][0];
+    const due = [...this.waiting].filter(([key, { kind }]) => this.isDue(key, kind));
+    const next = due.find(([, { kind }]) => kind.startsWith('tenant')) ?? due[0];
     if (next === undefined) return;
     const [key, news] = next;
     this.waiting.delete(key);
     this.sending = true;
+    this.sentAt.set(key, this.agent.now());
     this.send({ ...news, observation: this.agent.observation() }).then(
       () => {
         this.sending = false;
@@ -116,7 +135,8 @@ export class EdgeReporter {
         this.sending = false;
         this.onFailure(error);
         // Newer news of the same kind has the better right.
-        if (!this.waiting.has(key)) this.waiting.set(key, news);
+        if (!this.waiting.has(key)) this.waiting = new Map([[key, news], ...this.waiting]);
+        this.sentAt.delete(key);
         if (this.stopped) return;
         if (this.retry !== null) clearTimeout(this.retry);
         this.retry = setTimeout(() => this.flush(), RETRY_MS);
@@ -129,8 +149,17 @@ export class EdgeReporter {
     if (this.retry !== null) clearTimeout(this.retry);
   }
 
+  /** Called again by the agent's own clock, so that what waits is sent when its time has come. */
+  private isDue(key: string, kind: Edge['kind']): boolean {
+    const sentAt = this.sentAt.get(key);
+    return TOPICS[kind] !== 'memory' || sentAt === undefined || this.agent.now() - sentAt >= MEMORY_NEWS_EVERY_MS;
+  }
+
   private report(news: News): void {
-    this.waiting.set(`${news.kind} ${news.subject}`, news);
+    const key = `${TOPICS[news.kind]} ${news.subject}`;
+    // Last in the row: the order of what happened stays.
+    this.waiting.delete(key);
+    this.waiting.set(key, news);
     this.flush();
   }
 }

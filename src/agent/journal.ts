@@ -2,6 +2,8 @@ import {
   closeSync,
   existsSync,
   fdatasyncSync,
+  fstatSync,
+  ftruncateSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -23,6 +25,9 @@ export interface NewEntry {
 /** Two files of at most this many entries are kept: the bound of the journal. */
 const ENTRIES_A_FILE = 5_000;
 
+/** Entries that wait for a disk with room; older ones are then lost at the agent's end. */
+const UNWRITTEN_MAX = 1_000;
+
 const NEWLINE = 0x0a;
 
 /** The host's log on disk: JSON lines, a sequence that only grows, synced at each entry. */
@@ -30,6 +35,8 @@ export class Journal {
   private entries: JournalEntry[];
   private file: number;
   private inFile: number;
+  private readonly unwritten: JournalEntry[] = [];
+  private writeProblem: string | null = null;
   private readonly listeners = new Set<(entry: JournalEntry) => void>();
 
   constructor(private readonly folder: string) {
@@ -45,13 +52,34 @@ export class Journal {
   append({ type, subject = null, message, workflowId = null, details = {} }: NewEntry): JournalEntry {
     const sequence = (this.entries.at(-1)?.sequence ?? 0) + 1;
     const entry = { sequence, time: new Date().toISOString(), type, subject, message, workflowId, details };
-    if (this.inFile >= ENTRIES_A_FILE) this.rotate();
-    writeSync(this.file, `${JSON.stringify(entry)}\n`);
-    fdatasyncSync(this.file);
-    this.inFile += 1;
     this.entries.push(entry);
+    this.unwritten.push(entry);
+    this.write();
     for (const listener of this.listeners) listener(entry);
     return entry;
+  }
+
+  /** Why entries are not on disk, or null. They are written with the next one that can be. */
+  problem(): string | null {
+    return this.writeProblem;
+  }
+
+  private write(): void {
+    try {
+      if (this.inFile >= ENTRIES_A_FILE) this.rotate();
+      for (let entry = this.unwritten[0]; entry !== undefined; entry = this.unwritten[0]) {
+        appendWhole(this.file, `${JSON.stringify(entry)}\n`);
+        this.inFile += 1;
+        this.unwritten.shift();
+      }
+      fdatasyncSync(this.file);
+      this.writeProblem = null;
+    } catch (error) {
+      // A full disk must not take the agent down: what happened stays readable here, and the status says so.
+      const reason = error instanceof Error ? error.message : String(error);
+      this.writeProblem = `the journal cannot be written: ${reason}`;
+      if (this.unwritten.length > UNWRITTEN_MAX) this.unwritten.shift();
+    }
   }
 
   /** Entries after a sequence, oldest first; of the given types only, if any are given. */
@@ -73,7 +101,7 @@ export class Journal {
   private rotate(): void {
     closeSync(this.file);
     renameSync(this.current, this.former);
-    this.entries = this.entries.slice(-this.inFile);
+    this.entries = this.entries.slice(-(this.inFile + this.unwritten.length));
     this.file = openSync(this.current, 'a', 0o600);
     this.inFile = 0;
   }
@@ -84,6 +112,18 @@ export class Journal {
 
   private get former(): string {
     return join(this.folder, 'journal.1.jsonl');
+  }
+}
+
+/** All of it or nothing: a disk that fills up in the middle leaves no half line. */
+function appendWhole(file: number, text: string): void {
+  const { size } = fstatSync(file);
+  try {
+    const bytes = Buffer.from(text);
+    for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
+  } catch (error) {
+    ftruncateSync(file, size);
+    throw error;
   }
 }
 

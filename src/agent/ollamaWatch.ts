@@ -21,8 +21,8 @@ export interface ListedModel {
 }
 
 const CHECK_TIMEOUT_MS = 2_000;
-/** A use moves the expiry by more, unless another one was seen just before. */
-const JITTER_MS = 500;
+/** The expiry stands still between uses; this much is rounding. */
+const JITTER_MS = 50;
 
 /** Looks at Ollama once a second: which models are there, which were used, whether it answers (M16). */
 export class OllamaWatch {

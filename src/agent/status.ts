@@ -20,7 +20,8 @@ export function statusOf(agent: Agent, version: string, startedAt: number): Stat
   const { policy } = agent;
   const vlm = observed.tenants.find((tenant) => tenant.id === modelTenant(policy.vlmModel));
   const lastUse = agent.uses.lastUse(modelTenant(policy.vlmModel));
-  const reasons = degradedReasons(observed, agent.options.readerKind, agent.options.readerReason);
+  const disk = [agent.journal.problem(), agent.uses.problem()].filter((problem) => problem !== null);
+  const reasons = [...degradedReasons(observed, agent.options.readerKind, agent.options.readerReason), ...disk];
   const model = policy.models.find((one) => one.name === policy.vlmModel);
   return {
     execution_mode: agent.mode,

@@ -7,6 +7,7 @@ const WRITE_EVERY_MS = 500;
 export class Uses {
   private readonly last: Map<string, number>;
   private timer: NodeJS.Timeout | null = null;
+  private writeProblem: string | null = null;
 
   constructor(
     private readonly file: StateFile<Record<string, number>>,
@@ -25,6 +26,11 @@ export class Uses {
     this.timer ??= setTimeout(() => this.flush(), WRITE_EVERY_MS);
   }
 
+  /** Why the times are not on disk, or null; they are written again with the next use. */
+  problem(): string | null {
+    return this.writeProblem;
+  }
+
   lastUse(tenant: string): number | null {
     return this.last.get(tenant) ?? null;
   }
@@ -37,6 +43,11 @@ export class Uses {
   flush(): void {
     if (this.timer !== null) clearTimeout(this.timer);
     this.timer = null;
-    this.file.set(Object.fromEntries(this.last));
+    try {
+      this.file.set(Object.fromEntries(this.last));
+      this.writeProblem = null;
+    } catch (error) {
+      this.writeProblem = `the times of use cannot be written: ${error instanceof Error ? error.message : String(error)}`;
+    }
   }
 }

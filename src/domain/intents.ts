@@ -1,5 +1,6 @@
 import type { Edge } from '../contracts/messages.js';
 import type { Intents, OperationGoal, OperationOutcome } from '../contracts/operation.js';
+import type { HostObservation } from '../contracts/residency.js';
 
 /** What a host wants before anybody asked for anything (M1: `idle` at first). */
 export const noIntents = (mode = 'idle'): Intents => ({
@@ -9,6 +10,13 @@ export const noIntents = (mode = 'idle'): Intents => ({
   displaced: [],
   degradedReason: null,
 });
+
+/** A new host chain does not know who wanted what: what is resident of the configuration counts as wanted. */
+export const wantedAtFirst = (observed: HostObservation): string[] =>
+  observed.tenants
+    .filter((tenant) => tenant.kind === 'model' && tenant.configured && tenant.state === 'resident')
+    .map((tenant) => tenant.id)
+    .sort();
 
 const modelsOf = (residency: Record<string, string[]>): string[] =>
   Object.keys(residency)

@@ -117,9 +117,11 @@ function embedderWish(situation: Situation, change: { loads: string[]; ends: str
   return vlmComes && onGpu ? { [EMBEDDER]: besideNoVlm } : {};
 }
 
-/** M16. The host says so, or the observation does before the host knows. */
-const isDegraded = ({ intents, observed }: Situation): boolean =>
-  intents.degradedReason !== null || observed.drivers.some((driver) => driver.id === 'ollama' && !driver.available);
+/** M16. The observation is fresher than what the host has been told. */
+const isDegraded = ({ intents, observed }: Situation): boolean => {
+  const ollama = observed.drivers.find((driver) => driver.id === 'ollama');
+  return ollama ? !ollama.available : intents.degradedReason !== null;
+};
 
 const modeWishes = (policy: HostPolicy, mode: string): Record<string, Wish> =>
   Object.hasOwn(policy.modes, mode) ? (policy.modes[mode]?.wishes ?? {}) : {};

@@ -22,6 +22,7 @@ import type { AgentRole } from './agent.js';
 
 const DENSE_PERIOD_MS = 100;
 const RING_SIZE = 600;
+const FIRST_SAMPLE_MS = 10_000;
 const OLLAMA_LOOK_MS = 1_000;
 const EMBEDDER_LOOK_MS = 5_000;
 const clock = { now: () => performance.now() };
@@ -67,6 +68,12 @@ export async function buildAgent(
   );
   reporter = report;
   sampler.onEdge((edge) => report.gpu(edge));
+  if (reader.kind === 'nvidia-smi') {
+    // The host's first look grants turns over what it sees. A reader that hangs must not hold the agent up for ever.
+    await sampler
+      .sampleAfter(Number.NEGATIVE_INFINITY, { signal, boundMs: FIRST_SAMPLE_MS })
+      .catch((error: unknown) => log.warn({ error: String(error) }, 'the GPUs could not be read yet'));
+  }
   await agent.watch.look();
   agent.watch.start(OLLAMA_LOOK_MS);
   await startEmbedder(agent, log, signal);

@@ -3,7 +3,7 @@
  * Handlers are thin; the decisions are in domain/turns, domain/intents and the planner.
  */
 
-import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import { WorkflowExecutionAlreadyStartedError, WorkflowIdReusePolicy } from '@temporalio/common';
 import {
   allHandlersFinished,
   condition,
@@ -19,11 +19,18 @@ import {
 } from '@temporalio/workflow';
 import type { AgentRegistration, Edge, SwitchMode } from '../contracts/messages.js';
 import { SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
-import type { AgentView, Intents, OperationInput, OperationRef } from '../contracts/operation.js';
+import type {
+  AgentView,
+  Epochs,
+  Intents,
+  OperationInput,
+  OperationOutcome,
+  OperationRef,
+} from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
-import { describeHost } from '../domain/describeHost.js';
-import { afterEdge, afterOperation, noIntents } from '../domain/intents.js';
+import { describeHost, type RecentOperation } from '../domain/describeHost.js';
+import { afterEdge, afterOperation, noIntents, wantedAtFirst } from '../domain/intents.js';
 import { planResidency } from '../domain/planResidency.js';
 import { resolveTarget } from '../domain/resolveTarget.js';
 import { noTurns, reduceTurns, type TurnCommand, type TurnEvent, type Turns } from '../domain/turns.js';
@@ -45,6 +52,9 @@ const RECONCILE_PAUSE_MAX_MS = 300_000;
 /** It becomes part of a workflow id: one that the server refuses would stop every further task of the host. */
 const REQUEST_NAME = /^[\w.:@/-]{1,200}$/;
 
+/** Operations that the page of the host names after they have ended. */
+const REMEMBERED = 8;
+
 /** What travels over continue-as-new: plain data only. */
 export interface Carried {
   turns: Turns;
@@ -53,8 +63,12 @@ export interface Carried {
   agent: AgentRegistration | null;
   reconciliations: number;
   reconcileFailures: number;
+  /** The id of the reconciliation under way. */
+  reconciling: string | null;
   /** A look that was due, or that the agent did not answer. Absent in what older versions carried. */
   mustLook?: boolean;
+  /** What ended last, for people; absent in what older versions carried. */
+  recent?: RecentOperation[];
 }
 
 export interface GpuHostInput {
@@ -82,6 +96,8 @@ class Host {
   private nudged = false;
   private reconciling: string | null = null;
   private sending = 0;
+  private recent: RecentOperation[];
+  private shownMode: string | null = null;
   private modeStarts: Promise<void> = Promise.resolve();
   private nextLookAt = 0;
   private nextHolderCheckAt = 0;
@@ -95,14 +111,17 @@ class Host {
     this.agent = carried?.agent ?? null;
     this.reconciliations = carried?.reconciliations ?? 0;
     this.reconcileFailures = carried?.reconcileFailures ?? 0;
+    this.reconciling = carried?.reconciling ?? null;
     this.mustLook = carried === undefined || carried.mustLook === true;
+    this.recent = carried?.recent ?? [];
     this.nextLookAt = Date.now() + this.lookPeriodMs();
     this.listen();
   }
 
   carried(): Carried {
-    const { turns, intents, policy, agent, reconciliations, reconcileFailures, mustLook } = this;
-    return { turns, intents, policy, agent, reconciliations, reconcileFailures, mustLook };
+    const { turns, intents, policy, agent, recent } = this;
+    const { reconciliations, reconcileFailures, reconciling, mustLook } = this;
+    return { turns, intents, policy, agent, reconciliations, reconcileFailures, reconciling, mustLook, recent };
   }
 
   /** Returns when the history is long enough and nothing is under way here. */
@@ -110,7 +129,8 @@ class Host {
     this.show();
     while (!workflowInfo().continueAsNewSuggested) {
       this.nudged = false;
-      await condition(() => this.nudged || this.isLookDue(), this.msUntilNextDue());
+      const summary = this.turns.held.length > 0 ? 'until it looks after the holder' : 'until it looks at the host';
+      await condition(() => this.nudged || this.isLookDue(), this.msUntilNextDue(), { summary });
       if (this.turns.held.length > 0 && Date.now() >= this.nextHolderCheckAt) await this.checkHolders();
       if (this.isLookDue()) await this.look();
       this.show();
@@ -127,6 +147,7 @@ class Host {
     setHandler(signals.releaseTurn, ({ operation, outcome }) => {
       const held = this.turns.held.some((turn) => turn.operation.runId === operation.runId);
       if (held) this.intents = afterOperation(this.intents, outcome);
+      if (held) this.remember(operation, outcome);
       if (operation.workflowId === this.reconciling) this.reconciliationEnded(outcome.status === 'done');
       this.apply({ kind: 'release', operation });
       this.show();
@@ -158,6 +179,11 @@ class Host {
       queue: this.turns.queue,
       epochs: this.turns.epochs,
     }));
+  }
+
+  private remember({ workflowId: id }: OperationRef, { status, summary }: OperationOutcome): void {
+    const at = new Date().toISOString();
+    this.recent = [{ at, workflowId: id, what: `${status}: ${summary}` }, ...this.recent].slice(0, REMEMBERED);
   }
 
   private apply(event: TurnEvent): void {
@@ -240,16 +266,19 @@ class Host {
     if (this.agent === null) await this.recognise();
     const firstLook = this.policy === null;
     this.policy = view.policy;
-    if (firstLook) this.intents = { ...this.intents, mode: view.mode };
+    if (firstLook) this.intents = { ...this.intents, mode: view.mode, wanted: wantedAtFirst(view.observation) };
     this.takeDriverState(view.observation);
-    const devices = view.observation.devices.map((device) => device.id);
-    this.apply({ kind: 'devices', devices, highest: firstLook ? view.epochs : {} });
+    this.takeDevices(view.observation, firstLook ? view.epochs : {});
     this.reconcileIfNeeded(view.observation, firstLook ? 'the host came up' : 'a look at the host');
     for (const tenant of view.observation.tenants) {
       if (tenant.kind === 'model' && tenant.configured && tenant.state === 'resident') {
         this.inBackground(control.ensureIdleTimer(this.host, tenant.id));
       }
     }
+  }
+
+  private takeDevices(observed: HostObservation, highest: Epochs): void {
+    this.apply({ kind: 'devices', devices: observed.devices.map((device) => device.id), highest });
   }
 
   private takeDriverState(observed: HostObservation): void {
@@ -260,6 +289,8 @@ class Host {
 
   private onEdge(edge: Edge): void {
     this.intents = afterEdge(this.intents, edge);
+    // A GPU may show itself after the first look; before it, nobody may be granted anything.
+    if (this.policy !== null) this.takeDevices(edge.observation, {});
     if (edge.kind === 'tenant-appeared') this.inBackground(control.ensureIdleTimer(this.host, edge.subject));
     if (edge.kind === 'driver-away') this.nextLookAt = Date.now() + this.lookPeriodMs();
     if (this.turns.held.length > 0 || this.turns.queue.length > 0) this.mustLook = true;
@@ -320,6 +351,7 @@ class Host {
         parentClosePolicy: ParentClosePolicy.ABANDON,
         searchAttributes: { [SEARCH_ATTRIBUTES.host]: [this.host] },
         staticSummary: `for ${input.requestedBy}`,
+        workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
       });
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
@@ -375,7 +407,10 @@ class Host {
   }
 
   private show(): void {
-    setCurrentDetails(describeHost(this.intents, this.turns));
+    setCurrentDetails(describeHost(this.intents, this.turns, this.recent));
+    // An event of the history each time.
+    if (this.intents.mode === this.shownMode) return;
+    this.shownMode = this.intents.mode;
     upsertSearchAttributes({ [SEARCH_ATTRIBUTES.mode]: [this.intents.mode] });
   }
 }

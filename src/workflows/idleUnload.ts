@@ -32,7 +32,7 @@ export async function idleUnload({ host, tenant }: IdleUnloadInput): Promise<str
     }
     if (remaining === 0) break;
     setCurrentDetails(`${tenant} may be unloaded in ${Math.ceil(remaining / 1000)} s if nobody uses it`);
-    await condition(() => lookAgain, Math.min(remaining, LONGEST_SLEEP_MS));
+    await condition(() => lookAgain, Math.min(remaining, LONGEST_SLEEP_MS), { summary: 'until it may be unloaded' });
     // A model that is used for weeks does not make one history for weeks.
     if (workflowInfo().continueAsNewSuggested) return continueAsNew<typeof idleUnload>({ host, tenant });
   }

@@ -10,6 +10,7 @@ import {
   log,
   setCurrentDetails,
   sleep,
+  upsertMemo,
   upsertSearchAttributes,
 } from '@temporalio/workflow';
 import { FAILURE } from '../contracts/failures.js';
@@ -46,7 +47,6 @@ interface Progress {
 export async function runOperation(input: OperationInput): Promise<OperationOutcome> {
   const operation = new Operation(input);
   const outcome = await operation.run();
-  upsertSearchAttributes({ [SEARCH_ATTRIBUTES.outcome]: [outcome.status] });
   if (outcome.status === 'refused') throw ApplicationFailure.nonRetryable(outcome.summary, FAILURE.refused, outcome);
   if (outcome.status === 'failed') {
     throw ApplicationFailure.nonRetryable(outcome.summary, FAILURE.operationFailed, outcome);
@@ -152,8 +152,6 @@ class Operation {
         const problem = { type: FAILURE.premiseGone, message: undone(repeated), remedy: 'see vramflow events' };
         if (tried > view.policy.maxLoadRetries) return { ...failed(what, problem), failedTenant: repeated.tenant };
       }
-      await this.turn.narrow([...new Set(plan.steps.flatMap((step) => step.devices))]);
-
       const problem = await runSteps(this.input.host, plan.steps, this.call(), view.policy, this.round, (done) =>
         this.steps.push({ ...done, attempts: this.attemptsOf(done) + 1 }),
       );
@@ -228,10 +226,23 @@ class Operation {
     this.say(
       `**${outcome.status}:** ${outcome.summary}${compensation ? `\n\n${compensation}` : ''}${asList(this.explained)}`,
     );
+    const timers = this.keepIdleTimers(outcome);
     if (this.last !== null) outcome = await this.record(outcome);
-    await this.keepIdleTimers(outcome);
+    await timers;
+    this.showEnd(outcome);
     await this.turn.release(outcome);
     return outcome;
+  }
+
+  /** For lists and filters, and for who reads a closed workflow without its history. */
+  private showEnd({ status, summary }: OperationOutcome): void {
+    const { goal, requestedBy } = this.input;
+    upsertSearchAttributes({
+      [SEARCH_ATTRIBUTES.outcome]: [status],
+      ...(goal.kind === 'mode' ? { [SEARCH_ATTRIBUTES.mode]: [goal.mode] } : {}),
+      ...('tenant' in goal ? { [SEARCH_ATTRIBUTES.tenant]: [goal.tenant] } : {}),
+    });
+    upsertMemo({ request: describeGoal(goal), requestedBy, outcome: `${status}: ${summary}` });
   }
 
   /** What the agent cannot record is not done; the turn is released all the same. */

@@ -47,7 +47,8 @@ export class Turn {
   async acquire(): Promise<'granted' | 'superseded' | 'no-turn'> {
     const until = Date.now() + LONGEST_WAIT_MS;
     await this.ask();
-    while (!(await condition(() => this.grant !== null || this.supersededBy !== null, ASK_AGAIN))) {
+    const answered = () => this.grant !== null || this.supersededBy !== null;
+    while (!(await condition(answered, ASK_AGAIN, { summary: 'waits for its turn' }))) {
       if (Date.now() >= until) return 'no-turn';
       await this.askAnew();
     }
@@ -59,16 +60,10 @@ export class Turn {
     this.grant = null;
     await this.host().signal(signals.refuseEpoch, { operation: this.operation, highest });
     const until = Date.now() + LONGEST_WAIT_MS;
-    while (!(await condition(() => this.grant !== null, ASK_AGAIN))) {
+    while (!(await condition(() => this.grant !== null, ASK_AGAIN, { summary: 'waits for a new turn' }))) {
       if (Date.now() >= until) throw ApplicationFailure.nonRetryable('a new turn did not come in time', FAILURE.noTurn);
       await this.askAnew();
     }
-  }
-
-  async narrow(devices: string[]): Promise<void> {
-    const held = Object.keys(this.epochs);
-    if (held.every((device) => devices.includes(device))) return;
-    await this.host().signal(signals.narrowTurn, { operation: this.operation, devices });
   }
 
   /** Releases with the outcome. A host that is gone needs none: its successor starts from what the agent sees. */

@@ -67,5 +67,9 @@ describe('a host in words', () => {
       expect(text).toContain(part);
     }
     expect(describeHost(intents(), noTurns())).toContain('Nobody holds a turn');
+    const ended = { at: '2026-01-01T00:00:00.000Z', workflowId: 'mode/h/1', what: 'done: mode recording' };
+    expect(describeHost(intents(), noTurns(), [ended])).toContain(
+      '- 2026-01-01T00:00:00.000Z done: mode recording (mode/h/1)',
+    );
   });
 });

@@ -172,18 +172,20 @@ describe('a move of CLIP by hand', () => {
 });
 
 describe('M16: while Ollama is away', () => {
-  test('CLIP belongs on the CPU, by the host’s word or the observation’s', () => {
+  test('CLIP belongs on the CPU, by the observation, and by the host’s word where the observation is silent', () => {
     const away = host([vlm({ state: 'unknown' }), clip(on(CLIP_MB))], [gpu()], {
       drivers: drivers({ available: false }),
     });
     for (const mode of ['autopilot', 'idle']) {
       const observed = resolveTarget({ kind: 'mode', mode }, intents(), policy(), away);
       expect(observed.wishes[EMBEDDER]).toEqual({ place: 'cpu' });
-      expect(resolve({ kind: 'mode', mode }, { degradedReason: 'timeout' }).wishes[EMBEDDER]).toEqual({ place: 'cpu' });
+      const silent = { ...away, drivers: away.drivers.filter(({ id }) => id !== 'ollama') };
+      const told = resolveTarget({ kind: 'mode', mode }, intents({ degradedReason: 'timeout' }), policy(), silent);
+      expect(told.wishes[EMBEDDER]).toEqual({ place: 'cpu' });
     }
-    expect(resolve(reconcile, { mode: 'autopilot', degradedReason: 'timeout' }).wishes).toEqual({
-      [EMBEDDER]: { place: 'cpu' },
-    });
+    // The observation is fresher than what the host was told.
+    const back = resolve({ kind: 'mode', mode: 'autopilot' }, { degradedReason: 'timeout' });
+    expect(back.wishes[EMBEDDER]).not.toEqual({ place: 'cpu' });
   });
 });
 
