@@ -49,6 +49,7 @@ const toObject = (history: History) =>
 function anonymous(key: string, value: unknown, local: [string, string][]): unknown {
   if (typeof value !== 'string') return value;
   if (key === 'identity') return 'a worker';
+  if (key === 'stackTrace') return '';
   const replaced = (text: string) => local.reduce((sum, [from, to]) => sum.replaceAll(from, to), text);
   return key === 'data'
     ? Buffer.from(replaced(Buffer.from(value, 'base64').toString())).toString('base64')

@@ -3,7 +3,6 @@
  * before the first release. Later a history is kept as it is, and the workflows are changed with `patched`.
  */
 import { hostname } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import type { WorkflowHandle } from '@temporalio/client';
 import { EXIT, type ExitCode } from '../../src/cli/exitCodes.js';
 import { hostQueue, workflowId } from '../../src/contracts/names.js';
@@ -18,7 +17,6 @@ interface Ids {
 
 /** So few events that a few operations fill a run of the host's workflow. */
 const SHORT_RUN = { 'limit.historyCount.suggestContinueAsNew': 120 };
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const VLM = 'qwen3-vl:8b';
 const SECOND = 'llava:7b';
 
@@ -43,7 +41,6 @@ export async function recordHistories(): Promise<string[]> {
     const local: [string, string][] = [
       [`${hostname()}:${system.folder}`, 'machine:/data'],
       [system.folder, '/data'],
-      [ROOT, '/vramflow/'],
     ];
     replaceHistories(recorded, local);
     return recorded.map(({ name }) => name);
