@@ -16,7 +16,7 @@ class Terminal extends Writable {
   }
 }
 
-function open(format: Format, { isTTY = false, env = {} as NodeJS.ProcessEnv } = {}) {
+function open(format: Format, { isTTY = false, env = {} }: { isTTY?: boolean; env?: NodeJS.ProcessEnv } = {}) {
   const stdout = new Terminal(isTTY);
   const stderr = new Terminal(isTTY);
   return { stdout, stderr, output: createOutput({ env, stdout, stderr }, format) };
