@@ -58,6 +58,8 @@ export class Agent {
   private readonly working = new Map<string, 'loading' | 'unloading'>();
   /** Gates that an operation closed, by tenant: the run that did. */
   private readonly closedBy = new Map<string, string>();
+  /** GPUs in quarantine, and why, as last told. */
+  private readonly quarantined = new Map<string, string>();
   private readonly remembered: StateFile<Remembered>;
 
   constructor(readonly options: AgentOptions) {
@@ -75,7 +77,10 @@ export class Agent {
     this.learned = new Learned(new StateFile<Record<string, Footprint>>(file('learned.json'), {}));
     this.reclaims = new Reclaims(now);
     this.watch = new OllamaWatch(ollama, 'observed', options.onOllamaChange, Date.now);
-    sampler.onSample((sample) => this.reclaims.take(sample));
+    sampler.onSample((sample) => {
+      this.reclaims.take(sample);
+      this.noteQuarantine(sample.gpus.map((gpu) => gpu.uuid));
+    });
   }
 
   get mode(): string {
@@ -131,6 +136,22 @@ export class Agent {
   closeGate(tenant: string, runId: string): void {
     this.gates.close(tenant);
     this.closedBy.set(tenant, runId);
+  }
+
+  /** Law 8: that a GPU takes nothing new is an event, and so is its end. */
+  private noteQuarantine(gpus: string[]): void {
+    for (const gpu of gpus) {
+      const reason = this.reclaims.quarantine(gpu);
+      const known = this.quarantined.get(gpu) ?? null;
+      if (reason !== null && known === null) {
+        this.quarantined.set(gpu, reason);
+        this.journal.append({ type: 'quarantined', subject: gpu, message: `${gpu} takes nothing new: ${reason}` });
+      }
+      if (reason === null && known !== null) {
+        this.quarantined.delete(gpu);
+        this.journal.append({ type: 'quarantine_ended', subject: gpu, message: `${gpu} takes work again` });
+      }
+    }
   }
 
   /** Opens what an operation closed; without one, what every other operation than `except` left closed. */

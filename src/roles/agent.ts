@@ -129,6 +129,7 @@ async function register(
   log: Logger,
   signal: AbortSignal,
 ): Promise<void> {
+  let wedged = 0;
   for (let tried = 0; ; tried += 1) {
     signal.throwIfAborted();
     try {
@@ -150,10 +151,30 @@ async function register(
       return;
     } catch (error) {
       if (error instanceof SecondAgent) throw error;
+      if (isWedged(error)) wedged += 1;
+      if (wedged === WEDGED_TRIES) await replaceHost(client, host, log);
       if (tried % 20 === 0) log.warn({ error: String(error) }, 'waiting for a control worker to register this agent');
       await pause(500, undefined, { signal });
     }
   }
+}
+
+/** So often the host's workflow must fail before it is given up: a task may fail once while a worker starts. */
+const WEDGED_TRIES = 8;
+
+/** How the server says that the workflow's tasks fail: its history does not fit the workers' code. */
+const isWedged = (error: unknown): boolean =>
+  error instanceof Error && /Workflow Task in failed state/i.test(error.message);
+
+/**
+ * After a change of version the history of a host may not fit the new code, and would stop every operation for good.
+ * A new chain loses nothing: it learns mode, policy, epochs and residency from the agent.
+ */
+async function replaceHost(client: Client, host: string, log: Logger): Promise<void> {
+  log.warn({ host }, 'the history of this host does not fit this version of vramflow: a new one is begun');
+  await client.workflow
+    .getHandle(workflowId.gpuHost(host))
+    .terminate('its history does not fit this version of vramflow');
 }
 
 /** The operation of an on-demand request; its client is the agent itself. */

@@ -38,6 +38,8 @@ export interface SystemOptions {
   temporal?: TestServer;
   /** The control worker of another system serves this one too. */
   sharesControl?: boolean;
+  /** Default: one of its own. */
+  host?: string;
   /** Put into every process's environment. */
   env?: Record<string, string>;
 }
@@ -77,7 +79,7 @@ let count = 0;
 /** @param options.speed of the simulated host; product deadlines are tested at 1 */
 export async function startSystem(options: SystemOptions = {}): Promise<System> {
   count += 1;
-  const host = `t${process.pid}-${count}`;
+  const host = options.host ?? `t${process.pid}-${count}`;
   const folder = mkdtempSync(join(tmpdir(), 'vramflow-system-'));
   const temporal = options.temporal ?? (await startTemporal());
   const { preset = 'rtx4090', speed = 1, seed = 1 } = options;
