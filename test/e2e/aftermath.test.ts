@@ -80,6 +80,8 @@ describe('what a failure leaves behind', { timeout: 60_000 }, () => {
 
     system.simulator.faults.clear();
     await system.until('the quarantine has ended', ({ degraded_mode }) => !degraded_mode);
+    const told = await system.journal('quarantined', 'quarantine_ended');
+    expect(told.map(({ type }) => type)).toEqual(['quarantined', 'quarantine_ended']);
     expect(heldMb(system, 'runner')).toBe(0);
     expect((await system.json<Printed>(['model', 'load', QUICK])).outcome.status).toBe('done');
   });
