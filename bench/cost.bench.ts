@@ -4,12 +4,12 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import type { WorkflowHandle } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { statusOf } from '../src/agent/status.js';
-import type { Status } from '../src/contracts/status.js';
 import { agentOnFakes } from '../test/agent/pieces.js';
 import { type System, startSystem } from '../test/system/system.js';
-import { ms, quantile, type Row, report, samplesOf, spread } from './report.js';
+import { median, ms, quantile, type Row, report, samplesOf, spread } from './report.js';
 
 const CLIENT = fileURLToPath(new URL('../dist/client.js', import.meta.url));
 const IDLE_MS = 20_000;
@@ -32,14 +32,21 @@ describe('the cost of vramflow', () => {
     const { agent, ollama } = await agentOnFakes();
     ollama.put('qwen3-vl:8b');
     await agent.watch.look();
-    const inMemory = await samplesOf(2_000, () => Promise.resolve(statusOf(agent, '0', 0)));
+    const readStatus = () => Promise.resolve(statusOf(agent, '0', 0));
+    await samplesOf(1_000, readStatus); // As in an agent that has run for a while.
+    const inMemory = await samplesOf(5_000, readStatus);
     const p99 = quantile(inMemory, 0.99);
     const inAgent = await samplesOf(300, () => system.status());
     const whole = await samplesOf(5, () =>
       promisify(execFile)(process.execPath, [CLIENT, 'status'], { env: environment(system) }),
     );
     rows.push(
-      { what: 'status in the agent, p99 (one model, one card)', measured: ms(p99), goal: '< 1 ms', met: p99 < 1 },
+      {
+        what: 'status in the agent, p99 of 5,000',
+        measured: `${ms(p99)}, median ${ms(median(inMemory))}`,
+        goal: '< 1 ms',
+        met: p99 < 1,
+      },
       { what: 'status over HTTP, by a caller that runs already', measured: spread(inAgent), ...none },
       { what: 'vramflow status, a process of its own', measured: spread(whole), ...none },
     );
@@ -72,11 +79,11 @@ describe('the cost of vramflow', () => {
       const { workflow_id } = await system.json<{ workflow_id: string }>(['mode', 'recording', '--no-wait']);
       await system.until('the load', ({ vlm_state }) => vlm_state === 'loading');
       await system.agent?.kill();
-      const killed = performance.now();
+      const killed = Date.now();
       await system.startAgent();
-      await system.until('the next step', (status: Status) => status.turns.length > 0, 60_000);
-      samples.push(performance.now() - killed);
-      await system.client.workflow.getHandle(workflow_id).result();
+      const operation = system.client.workflow.getHandle(workflow_id);
+      await operation.result();
+      samples.push((await nextActivityAfter(killed, operation)) - killed);
     }
     rows.push({
       what: 'kill -9 of the agent, started again at once → its next step',
@@ -86,6 +93,15 @@ describe('the cost of vramflow', () => {
     expect(quantile(samples, 1)).toBeLessThan(60_000);
   });
 });
+
+/** When the first activity after a moment began, by the server's clock, which is this machine's. */
+async function nextActivityAfter(moment: number, operation: WorkflowHandle): Promise<number> {
+  const { events } = await operation.fetchHistory();
+  const begun = (events ?? [])
+    .filter((event) => event.activityTaskStartedEventAttributes)
+    .map(({ eventTime }) => Number(eventTime?.seconds) * 1_000 + (eventTime?.nanos ?? 0) / 1e6);
+  return begun.find((at) => at > moment) ?? Number.NaN;
+}
 
 /** User and system time of a process so far, ms; Linux counts in ticks of 10 ms. */
 function cpuMs(pid: number): number {
