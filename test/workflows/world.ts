@@ -1,0 +1,211 @@
+/** The real workflows with scripted agents, on a server of `servers.ts`. */
+import { existsSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { ApplicationFailure, type Client, WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
+import { Worker } from '@temporalio/worker';
+import { createControlActivities, hostWorkflow } from '../../src/activities/control.js';
+import type { ControlActivities } from '../../src/contracts/activities.js';
+import { type HostState, SIGNAL } from '../../src/contracts/messages.js';
+import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../../src/contracts/names.js';
+import type { OperationGoal, OperationInput, OperationOutcome } from '../../src/contracts/operation.js';
+import { MODEL } from './hardware.js';
+import { ScriptedAgent } from './scriptedAgent.js';
+import type { Server } from './servers.js';
+
+export interface WorldOptions {
+  /**
+   * Nothing is cached: each workflow task replays its history from the start, as if the control worker had been killed
+   * before it.
+   */
+  forgetful?: boolean;
+  /** Around each activity of the control worker, for a host. */
+  aroundControl?: <T>(name: keyof ControlActivities, host: string, run: () => Promise<T>) => Promise<T>;
+}
+
+/** Quiet for so long (real ms): then only time can bring things on. */
+const QUIET_MS = 40;
+const LOOK_MS = 10;
+const SKIP_MS = 500;
+const LONG_SKIP_MS = 30_000;
+/** A task that takes so long (real ms) waits for time itself. */
+const STUCK_MS = 2_000;
+const BUNDLE = fileURLToPath(new URL('../../dist/workflows.bundle.js', import.meta.url));
+
+let count = 0;
+
+export class World {
+  private readonly agents: ScriptedAgent[] = [];
+  private waiting = 0;
+  private pump: Promise<void> | null = null;
+
+  private constructor(
+    private readonly server: Server,
+    private readonly control: Worker,
+    private readonly running: Promise<void>,
+  ) {}
+
+  /** The world ends its server. */
+  static async start(server: Server, { forgetful = false, aroundControl }: WorldOptions = {}): Promise<World> {
+    if (!existsSync(BUNDLE)) throw new Error('dist/ has no workflow bundle: npm run build');
+    const real = createControlActivities(server.client);
+    const around: NonNullable<WorldOptions['aroundControl']> = aroundControl ?? ((_name, _host, run) => run());
+    const activities: ControlActivities = {
+      requestTurnOfNewHost: (host, request) =>
+        around('requestTurnOfNewHost', host, () => real.requestTurnOfNewHost(host, request)),
+      ensureIdleTimer: (host, tenant) => around('ensureIdleTimer', host, () => real.ensureIdleTimer(host, tenant)),
+      describeHolder: (holder) => real.describeHolder(holder),
+      terminateHolder: (holder, reason) => real.terminateHolder(holder, reason),
+    };
+    const worker = await Worker.create({
+      connection: server.native,
+      taskQueue: CONTROL_QUEUE,
+      workflowBundle: { codePath: BUNDLE },
+      activities: { ...activities },
+      ...(forgetful ? { maxCachedWorkflows: 0 } : { maxCachedWorkflows: 100 }),
+    });
+    return new World(server, worker, worker.run());
+  }
+
+  get client(): Client {
+    return this.server.client;
+  }
+
+  /** A host with its agent, which has told what is there. */
+  async host(prepare: (agent: ScriptedAgent) => void = () => {}): Promise<ScriptedAgent> {
+    count += 1;
+    const agent = new ScriptedAgent(`s${count}`, this.server.native, () => this.server.now());
+    prepare(agent);
+    this.agents.push(agent);
+    await agent.start();
+    await this.client.workflow.signalWithStart('gpuHost', {
+      ...hostWorkflow(agent.host),
+      signal: SIGNAL.agentOnline,
+      signalArgs: [],
+    });
+    await this.until(
+      async () => (await this.hostState(agent)).intents.mode === agent.disk.mode && agent.points.length > 0,
+    );
+    return agent;
+  }
+
+  /** Ends a host: activities that nobody takes would hold the time up. */
+  async retire(agent: ScriptedAgent): Promise<void> {
+    for (const id of [workflowId.gpuHost(agent.host), workflowId.idleUnload(agent.host, MODEL)]) {
+      await this.client.workflow
+        .getHandle(id)
+        .terminate('the test is over')
+        .catch((error: unknown) => {
+          if (!(error instanceof WorkflowNotFoundError)) throw error;
+        });
+    }
+    await agent.stop();
+  }
+
+  hostState({ host }: ScriptedAgent): Promise<HostState> {
+    return this.client.workflow.getHandle(workflowId.gpuHost(host)).query<HostState>('hostState');
+  }
+
+  start({ host }: ScriptedAgent, goal: OperationGoal, request: string, priority = 50) {
+    const isMode = goal.kind === 'mode';
+    const input: OperationInput = { host, goal, requestedBy: 'a test', priority };
+    return this.client.workflow.start(isMode ? 'modeTransition' : 'modelOperation', {
+      workflowId: isMode ? workflowId.modeTransition(host, request) : `model/${host}/${MODEL}/load/${request}`,
+      taskQueue: CONTROL_QUEUE,
+      args: [input],
+      searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
+    });
+  }
+
+  /** Runs an operation to its end, however much time that takes. */
+  async run(agent: ScriptedAgent, goal: OperationGoal, request: string): Promise<OperationOutcome> {
+    return this.end(await this.start(agent, goal, request));
+  }
+
+  /** The outcome of an operation, failed ones included. */
+  async end(handle: { result(): Promise<unknown> }): Promise<OperationOutcome> {
+    let outcome: OperationOutcome | null = null;
+    let failure: unknown = null;
+    const result = handle.result().then(
+      (value) => {
+        outcome = value as OperationOutcome;
+      },
+      (error: unknown) => {
+        failure = error;
+        if (error instanceof WorkflowFailedError && error.cause instanceof ApplicationFailure) {
+          outcome = (error.cause.details?.[0] as OperationOutcome | undefined) ?? null;
+        }
+      },
+    );
+    let ended = false;
+    void result.then(() => {
+      ended = true;
+    });
+    await this.until(() => ended);
+    if (outcome === null) throw new Error('the operation ended without an outcome', { cause: failure });
+    return outcome;
+  }
+
+  /** Lets time pass until it holds: real time while something runs, skipped time while all is quiet. */
+  async until(holds: () => boolean | Promise<boolean>, boundMs = 40 * 60_000): Promise<void> {
+    const end = (await this.server.now()) + boundMs;
+    this.waiting += 1;
+    if (this.server.skip !== null) this.pump ??= this.letTimePass();
+    try {
+      while (!(await holds())) {
+        if ((await this.server.now()) > end) throw new Error(`it did not come true in ${boundMs / 1000} s`);
+        await pause(LOOK_MS);
+      }
+    } finally {
+      this.waiting -= 1;
+    }
+  }
+
+  /** Lets so much time pass; what it brings on is done before it passes on. */
+  async letPass(ms: number): Promise<void> {
+    const end = (await this.server.now()) + ms;
+    for (;;) {
+      await this.quiet();
+      const left = end - (await this.server.now());
+      if (left <= 0) return;
+      await (this.server.skip?.(Math.min(left, LONG_SKIP_MS)) ?? pause(left));
+    }
+  }
+
+  /**
+   * The server cannot take the end of a workflow task that cancels a timer which fired meanwhile: while a task runs, no
+   * time is skipped.
+   */
+  private isBusy(): boolean {
+    const { numInFlightWorkflowActivations, numInFlightActivities } = this.control.getStatus();
+    const working = numInFlightWorkflowActivations + numInFlightActivities > 0;
+    return working || this.agents.some((agent) => agent.busy > 0);
+  }
+
+  /** One clock for all that wait. */
+  private async letTimePass(): Promise<void> {
+    while (this.waiting > 0) {
+      await this.quiet();
+      if (this.waiting > 0) await this.server.skip?.(SKIP_MS);
+    }
+    this.pump = null;
+  }
+
+  /** Nothing has run for a moment: only time can bring things on. */
+  private async quiet(): Promise<void> {
+    const begun = performance.now();
+    for (let since = begun; performance.now() - since < QUIET_MS; ) {
+      await pause(LOOK_MS);
+      const now = performance.now();
+      if (this.isBusy() && now - begun < STUCK_MS) since = now;
+    }
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.agents.map((agent) => agent.dispose()));
+    this.control.shutdown();
+    await this.running;
+    await this.pump;
+    await this.server.stop();
+  }
+}
