@@ -26,8 +26,16 @@ export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'c
 function remember(agent: Agent, call: Conclusion): void {
   if (call.mode !== null) agent.setMode(call.mode);
   for (const tenant of ensuredLoaded(call, agent.policy)) agent.uses.touch(tenant);
+  // M3: an error ends when what was asked for has become true.
+  for (const tenant of asked(call, agent.policy)) if (call.outcome.status === 'done') agent.setError(tenant, null);
   const failed = failedTenant(call);
   if (failed !== null) agent.setError(failed, call.outcome.failure?.message ?? call.outcome.summary);
+}
+
+/** The tenants that a goal is about. */
+function asked({ goal }: Conclusion, policy: HostPolicy): string[] {
+  if (goal.kind === 'mode') return Object.keys(policy.modes[goal.mode]?.wishes ?? {});
+  return 'tenant' in goal ? [goal.tenant] : [];
 }
 
 function entriesOf(call: Conclusion, formerMode: string): NewEntry[] {

@@ -50,7 +50,9 @@ async function move(
     if (!isThere) {
       // What the old process holds is watched, so that the move ends when its memory is really back (law 2).
       const held = agent.observation().tenants.find((tenant) => tenant.id === EMBEDDER)?.holdings ?? [];
-      const measured = agent.options.readerKind !== 'declared';
+      // Off a GPU that cannot be read nothing can be proven: its process is gone, and the GPU takes nothing new meanwhile.
+      const isRead = old?.gpu != null && beforeMb[old.gpu] != null;
+      const measured = agent.options.readerKind !== 'declared' && isRead;
       // One that has crashed gives nothing back any more (pain 3); one that hangs is on the driver's list.
       const mayHold = before.processes?.some(({ pid }) => pid === old?.pid) ?? true;
       if (old?.gpu && (mayHold || (await agent.embedder.alive()))) {

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { normalName } from '../adapters/ollama/ollama.js';
 import { timeLimit } from '../adapters/timeLimit.js';
 import type { OperationGoal } from '../contracts/operation.js';
+import { SIMULATED_HEADER } from '../contracts/status.js';
 import { canFit } from '../domain/canFit.js';
 import { checkGoal } from '../domain/checkGoal.js';
 import { noIntents } from '../domain/intents.js';
@@ -59,6 +60,9 @@ export function createEndpoint({ agent, onDemand, token, version, startedAt }: E
       );
     }
   });
+  if (agent.options.simulated) {
+    server.addHook('onSend', async (_request, reply) => void reply.header(SIMULATED_HEADER, 'true'));
+  }
   server.setErrorHandler((error, _request, reply) => {
     const problem = problemOf(error);
     return reply.status(problem.status).send({ error: problem.body });

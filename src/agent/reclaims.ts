@@ -29,7 +29,7 @@ export class Reclaims {
 
   /**
    * Remembers what was there before an unload. A repeated begin keeps the first picture.
-   * @param measured false where used memory is not measured (P9): there is nothing to prove then, and the proof says so
+   * @param measured false where there is no reading of used memory (P9): nothing can be proven then, and the proof says so
    */
   begin(tenant: string, holdings: Holding[], ownPids: number[], before: GpuSample, measured: boolean): void {
     if (this.pending.has(tenant)) return;
@@ -44,7 +44,7 @@ export class Reclaims {
         ownPids,
       }));
     if (cases.length === 0) this.proofs.set(tenant, 'it held nothing on a GPU');
-    else if (!measured) this.proofs.set(tenant, 'not measured: footprints are declared');
+    else if (!measured) this.proofs.set(tenant, 'not measured: there is no reading of used memory');
     else this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: null, failed: false });
   }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { readToken, TokenError } from '../agent/token.js';
 import { foldersOf } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
+import { SIMULATED_HEADER } from '../contracts/status.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exitCodes.js';
 import { homeOf } from './globalOptions.js';
@@ -29,6 +30,7 @@ export function agentClient(config: Config, context: CliContext): AgentClient {
       headers: { ...(init.headers as Record<string, string>), authorization: `Bearer ${tokenIn(path)}` },
     });
     if (!response.ok) throw await refusal(response, path);
+    if (response.headers.has(SIMULATED_HEADER)) sayOnce(context);
     return response;
   };
   const post = (body: unknown): RequestInit => ({
@@ -47,6 +49,15 @@ export function agentClient(config: Config, context: CliContext): AgentClient {
       if (response.body) yield* linesOf(response.body);
     },
   };
+}
+
+/** Who has been told: each call of the command line once, on stderr, whatever it prints as data (law 7). */
+const told = new WeakSet<CliContext>();
+
+function sayOnce(context: CliContext): void {
+  if (told.has(context)) return;
+  told.add(context);
+  context.stderr.write('SIMULATED host: nothing of this is real hardware\n');
 }
 
 /** Where the agent says that it listens; else where the configuration puts it. */

@@ -10,7 +10,7 @@ import { SIMULATOR_VARIABLE } from '../config/simulatorOverlay.js';
 import { findProgram } from '../embedded/links/onPath.js';
 import { provideTemporal } from '../embedded/provideTemporal.js';
 import { waitWorking } from '../embedded/readiness.js';
-import { ensureSimulator } from '../embedded/simulator.js';
+import { ensureSimulator, stopSimulator } from '../embedded/simulator.js';
 import type { Undertaking } from '../embedded/supervisor.js';
 import type { CliContext } from './context.js';
 import { UserError } from './userError.js';
@@ -53,7 +53,7 @@ export async function bringUp({ loaded, where, context, options, say, signal }: 
             }),
           ),
         };
-  const provided = await provideTemporal({
+  const provided = await temporalOrNothing({
     address: temporal.address,
     namespace: temporal.namespace,
     binary: temporal.binary,
@@ -83,6 +83,16 @@ export async function bringUp({ loaded, where, context, options, say, signal }: 
       return { host, temporal: address, webUi, agent: (await agentUrl()) ?? '', simulated: preset };
     },
   };
+}
+
+/** A start that fails leaves no simulated host behind. */
+async function temporalOrNothing(...[options]: Parameters<typeof provideTemporal>) {
+  try {
+    return await provideTemporal(options);
+  } catch (error) {
+    await stopSimulator(options.dataFolder);
+    throw error;
+  }
 }
 
 /** Asked for, or chosen because there is neither a configuration nor a GPU; null: real hardware. */

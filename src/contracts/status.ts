@@ -1,6 +1,9 @@
 /** What `vramflow status -o json` prints. The first ten fields are M14, always all there. */
 import type { DeviceObservation, DriverObservation, TenantObservation } from './residency.js';
 
+/** On every answer of the agent of a simulated host (law 7). */
+export const SIMULATED_HEADER = 'x-vramflow-simulated';
+
 export type VlmState = 'unloaded' | 'loading' | 'loaded' | 'unloading' | 'error';
 
 export interface VramStatus {

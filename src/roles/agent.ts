@@ -49,7 +49,8 @@ export const tokenFile = (config: Config, folders: Folders): string =>
 /** Runs the worker beside the hardware and its HTTP endpoint, until the signal. @throws SecondAgent */
 export async function runAgent(role: AgentRole): Promise<void> {
   const { config, folders, log, signal, version } = role;
-  const folder = agentFolder(folders, config.host);
+  // What a simulated host teaches says nothing of the real one.
+  const folder = join(agentFolder(folders, config.host), role.simulated ? 'simulated' : 'real');
   const startedAt = Date.now();
   const lock = await lockFolder(folder);
   const instance = randomUUID();

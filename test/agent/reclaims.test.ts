@@ -123,6 +123,6 @@ describe('memory that waits for its proof', () => {
     reclaims.begin(A, [{ device: 'cpu', mb: 10_500 }], [], sample(0, {}), true);
     expect([reclaims.has(A), reclaims.proof(A)]).toEqual([false, 'it held nothing on a GPU']);
     reclaims.begin(A, [{ device: 'g0', mb: 10_500 }], [], sample(0, { g0: null }), false);
-    expect([reclaims.has(A), reclaims.proof(A)]).toEqual([false, 'not measured: footprints are declared']);
+    expect([reclaims.has(A), reclaims.proof(A)]).toEqual([false, 'not measured: there is no reading of used memory']);
   });
 });

@@ -263,7 +263,7 @@ const embedTexts = (system: System) => system.json<Embedded>(['embed', 'text', .
 /** Of the process in charge, from the record on disk that a successor adopts by. */
 async function embedderPid(system: System): Promise<number> {
   const { createEmbedderLauncher } = await import('../../src/adapters/clip/embedder.js');
-  const stateDir = join(system.folder, 'data', 'agents', system.host, 'embedder');
+  const stateDir = join(system.folder, 'data', 'agents', system.host, 'real', 'embedder');
   const running = await createEmbedderLauncher({
     command: ['true'],
     model: '',

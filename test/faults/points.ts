@@ -85,7 +85,7 @@ const released = byLook('released', async (system, since) => {
 
 /** Read beside the agent: it may be the one that is killed. A line that is half written is not there yet. */
 function journalOnDisk({ folder, host }: System): JournalEntry[] {
-  return readFileSync(`${folder}/data/agents/${host}/journal.jsonl`, 'utf8')
+  return readFileSync(`${folder}/data/agents/${host}/simulated/journal.jsonl`, 'utf8')
     .split('\n')
     .slice(0, -1)
     .map((line) => JSON.parse(line) as JournalEntry);

@@ -167,7 +167,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
     },
     async stop() {
       await system.agent?.stop();
-      await endEmbedders(folder, host);
+      await endEmbedders(join(folder, 'data', 'agents', host, simulator ? 'simulated' : 'real'));
       await system.control?.stop();
       await connection.close();
       await simulator?.stop();
@@ -202,9 +202,9 @@ async function agentIsThere(system: System, agent: WorkerProcess): Promise<void>
 }
 
 /** Law 6: embedders outlive their agent; those of a test end with it. */
-async function endEmbedders(folder: string, host: string): Promise<void> {
+async function endEmbedders(agentFolder: string): Promise<void> {
   const { createEmbedderLauncher } = await import('../../src/adapters/clip/embedder.js');
-  const stateDir = join(folder, 'data', 'agents', host, 'embedder');
+  const stateDir = join(agentFolder, 'embedder');
   const launcher = createEmbedderLauncher({ command: ['true'], model: '', stateDir, gpuProvider: 'cpu' });
   for (const process of await launcher.running()) {
     await launcher.end(process, { signal: AbortSignal.timeout(10_000), graceMs: 0 });

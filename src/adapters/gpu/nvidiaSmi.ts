@@ -21,7 +21,7 @@ export interface NvidiaSmiOptions {
 }
 
 const FIRST_RETRY_MS = 500;
-const LAST_RETRY_MS = 30_000;
+const LAST_RETRY_MS = 10_000;
 /** A pair of streams that lived so long was sound: the back-off begins anew. */
 const SOUND_MS = 10_000;
 /** Samples of a new pair before the old one may go. */

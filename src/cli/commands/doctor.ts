@@ -16,8 +16,8 @@ import { temporalAddress, temporalClient } from '../temporal.js';
 
 interface Finding {
   part: string;
-  /** `missing`: an optional part that is not there. */
-  state: 'ok' | 'missing' | 'broken';
+  /** `missing`: an optional part that is not there. `degraded`: it works, but not with all that it should. */
+  state: 'ok' | 'degraded' | 'missing' | 'broken';
   message: string;
 }
 
@@ -36,9 +36,9 @@ export function doctorCommand(context: CliContext): Command {
           : [checkOllama(config), checkGpu(config), checkClip(config, context)];
       const findings = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware]);
       outputOf(command, context).data(findings, (_value, style) => {
-        const paint = { ok: style.green, missing: style.yellow, broken: style.red };
+        const paint = { ok: style.green, degraded: style.yellow, missing: style.yellow, broken: style.red };
         return findings
-          .map(({ part, state, message }) => `${paint[state](state.padEnd(8))}${part.padEnd(10)}${message}`)
+          .map(({ part, state, message }) => `${paint[state](state.padEnd(9))}${part.padEnd(10)}${message}`)
           .join('\n');
       });
       exitWith(findings.some(({ state }) => state === 'broken') ? EXIT.unavailable : EXIT.ok);
@@ -66,7 +66,11 @@ function checkAgent(status: Status | Error): Promise<Finding> {
     if (status instanceof Error) throw status;
     const degraded = status.degraded_reason === null ? '' : `; degraded: ${status.degraded_reason}`;
     return `answers for host ${status.host}${degraded}`;
-  });
+  }).then((found) =>
+    !(status instanceof Error) && status.degraded_mode && found.state === 'ok'
+      ? { ...found, state: 'degraded' }
+      : found,
+  );
 }
 
 /** What the real machine has does not matter to a simulated host. */

@@ -288,6 +288,8 @@ export class RandomHost {
   private track(work: Promise<void>): void {
     const tracked: Promise<void> = work
       .catch((error: unknown) => {
+        // To refuse what is no embedding is an answer (M8).
+        if (/embedder's answer .* is not understood/s.test(String(error))) return;
         this.trace.seen.push(`a caller got no answer: ${String(error)}`);
       })
       .finally(() => this.running.delete(tracked));
