@@ -22,8 +22,6 @@ const TUNING = {
     // Tasks are picked up by polls that these cap; the default of 20 a second adds ~80 ms to each activity.
     'history.transferProcessorMaxPollRPS': 2000,
     'history.timerProcessorMaxPollRPS': 2000,
-    // A timer fires up to so much late; by default 1 s: 250 ms take 1,000 ms with it, 265 ms with this. JSON.
-    'history.timerProcessorMaxTimeShift': '"100ms"',
     // One partition: half the work on one machine, and priorities are strict within it only.
     'matching.numTaskqueueReadPartitions': 1,
     'matching.numTaskqueueWritePartitions': 1,

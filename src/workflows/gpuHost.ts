@@ -266,7 +266,7 @@ class Host {
     if (this.agent === null) await this.recognise();
     const firstLook = this.policy === null;
     this.policy = view.policy;
-    if (firstLook) this.intents = { ...noIntents(view.mode), wanted: wantedAtFirst(view.observation) };
+    if (firstLook) this.intents = { ...this.intents, mode: view.mode, wanted: wantedAtFirst(view.observation) };
     this.takeDriverState(view.observation);
     this.takeDevices(view.observation, firstLook ? view.epochs : {});
     this.reconcileIfNeeded(view.observation, firstLook ? 'the host came up' : 'a look at the host');
@@ -376,8 +376,6 @@ class Host {
         return { accepted: false, reason: `the agent ${answer.instance} (${answer.lockDomain}) answers for this host` };
       }
     }
-    // Another folder is another memory, for example of a simulated host: this one is to be learned anew.
-    if (known !== null && known.lockDomain !== registration.lockDomain) this.policy = null;
     this.agent = registration;
     this.mustLook = true;
     return { accepted: true, reason: null };

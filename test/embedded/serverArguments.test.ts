@@ -17,7 +17,6 @@ describe('serverArguments', () => {
       '--sqlite-pragma synchronous=NORMAL',
       '--dynamic-config-value history.transferProcessorMaxPollRPS=2000',
       '--dynamic-config-value history.timerProcessorMaxPollRPS=2000',
-      '--dynamic-config-value history.timerProcessorMaxTimeShift="100ms"',
       '--dynamic-config-value matching.numTaskqueueReadPartitions=1',
       '--dynamic-config-value matching.numTaskqueueWritePartitions=1',
     ]) {

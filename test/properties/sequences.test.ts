@@ -17,7 +17,8 @@ const SOAK = process.env['VRAMFLOW_SOAK'] === '1';
 const COUNT = Number(process.env['VRAMFLOW_SEQUENCES'] ?? (SOAK ? 2_000 : 100));
 const FIRST_SEED = Number(process.env['VRAMFLOW_SEED'] ?? Date.now() % 1_000_000);
 /** M20: 30 s an example at most. */
-const SEQUENCE_MS = 30_000;
+/** Memory that settled without coming back counts as foreign after 30 s; until then its GPU is in quarantine. */
+const QUARANTINE_MS = 45_000;
 const SPEED = 12;
 /** After so many the rest would only repeat them. */
 const ENOUGH_FAILURES = 5;
@@ -83,7 +84,7 @@ async function run(host: RandomHost, seed: number): Promise<string[]> {
   const problems = await settle(system, 15_000);
   await host.reset();
   const trace = await host.play(sequence);
-  problems.push(...(await settle(system, SEQUENCE_MS - Math.min(15_000, Date.now() - trace.startedMs))));
+  problems.push(...(await settle(system, QUARANTINE_MS)));
   problems.push(...(await judgeHost(system, trace, { calm: sequence.calm })));
   return problems;
 }
