@@ -16,7 +16,6 @@ import { RandomHost } from './sequences/host.js';
 const SOAK = process.env['VRAMFLOW_SOAK'] === '1';
 const COUNT = Number(process.env['VRAMFLOW_SEQUENCES'] ?? (SOAK ? 2_000 : 100));
 const FIRST_SEED = Number(process.env['VRAMFLOW_SEED'] ?? Date.now() % 1_000_000);
-/** M20: 30 s an example at most. */
 /** Memory that settled without coming back counts as foreign after 30 s; until then its GPU is in quarantine. */
 const QUARANTINE_MS = 45_000;
 const SPEED = 12;
