@@ -54,7 +54,7 @@ export class ScriptedAgent {
     readonly host: string,
     private readonly connection: NativeConnection,
     /** Workflow time. */
-    readonly now: () => Promise<number>,
+    private readonly now: () => Promise<number>,
   ) {}
 
   get disk(): Disk {
@@ -71,9 +71,14 @@ export class ScriptedAgent {
     this.fence = this.fenceFromDisk();
   }
 
-  /** Somebody uses the model at this moment of workflow time. */
-  use(lastUseMs: number): void {
-    this.write({ lastUseMs });
+  /** Somebody uses the model now. */
+  async use(): Promise<void> {
+    this.write({ lastUseMs: await this.now() });
+  }
+
+  /** Workflow time. */
+  time(): Promise<number> {
+    return this.now();
   }
 
   async start(): Promise<void> {

@@ -161,17 +161,14 @@ export class World {
     }
   }
 
-  /**
-   * Lets so much time pass; what it brings on is done before it passes on.
-   * @param stepMs below the time between two timers of one workflow: the server cannot take both at once
-   */
-  async letPass(ms: number, stepMs = LONG_SKIP_MS): Promise<void> {
+  /** Lets so much time pass; what it brings on is done before it passes on. */
+  async letPass(ms: number): Promise<void> {
     const end = (await this.server.now()) + ms;
     for (;;) {
       await this.quiet();
       const left = end - (await this.server.now());
       if (left <= 0) return;
-      await (this.server.skip?.(Math.min(left, stepMs)) ?? pause(left));
+      await (this.server.skip?.(Math.min(left, LONG_SKIP_MS)) ?? pause(left));
     }
   }
 
