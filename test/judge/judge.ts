@@ -163,6 +163,10 @@ function attributed(evidence: Evidence): string[] {
     const within = evidence.windows.some(
       (step) => step.tenant === tenant && step.fromMs - SLACK_MS <= wall(entry) && wall(entry) <= step.toMs + SLACK_MS,
     );
+    const step = evidence.windows.find(({ fromMs, toMs }) => fromMs <= wall(entry) && wall(entry) <= toMs);
+    // Ollama evicts by itself where a stranger takes, between our look and its own, what was counted on.
+    const isEvicted = entry.kind === 'unload-start' && entry.reason === 'evicted';
+    if (isEvicted && step && othersTook(evidence, step.fromMs - SLACK_MS, wall(entry))) continue;
     const why = entry.kind === 'unload-start' ? ` (${entry.reason})` : '';
     if (!within) complaints.push(`law 3: ${entry.kind}${why} of ${tenant} at ${entry.at} belongs to no step`);
   }
