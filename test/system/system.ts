@@ -106,7 +106,9 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
     });
     return { stream, text: () => text };
   };
-  const api = () => agentClient(config, { env, cwd: folder, stdout: process.stdout, stderr: process.stderr });
+  // One context: the calls of a test are one caller, who is told once that the host is simulated.
+  const context = { env, cwd: folder, stdout: capture().stream, stderr: capture().stream };
+  const api = () => agentClient(config, context);
 
   const system: System = {
     host,
