@@ -21,6 +21,9 @@ export async function beating<T>(work: (signal: AbortSignal) => Promise<T>): Pro
   }
 }
 
+/** What an effect adds to the outcome of its step. */
+export type StepResult = Pick<StepOutcome, 'proof' | 'acted'>;
+
 /**
  * One attempt of one step (M19): fenced, joined when repeated, ended at its time.
  * @param effect gets a signal that is aborted at the timeout, at cancellation and by a newer turn
@@ -29,12 +32,13 @@ export function attempt(
   agent: Agent,
   call: StepCall,
   context: FailureContext,
-  effect: (signal: AbortSignal) => Promise<Omit<StepOutcome, 'step' | 'kind' | 'tenant' | 'ms' | 'attempts'>>,
+  effect: (signal: AbortSignal) => Promise<StepResult>,
 ): Promise<StepOutcome> {
   const { step, round } = call;
   return beating(async (cancelled) => {
     try {
-      return await agent.fence.run(call, `${round}.${step.id}`, step.devices, cancelled, async (fenced) => {
+      const one = { key: `${round}.${step.id}`, name: `${step.kind} ${step.tenant}`, devices: step.devices };
+      return await agent.fence.run(call, one, cancelled, async (fenced) => {
         const startedAt = agent.now();
         const signal = AbortSignal.any([fenced, timeLimit(context.timeoutMs)]);
         const result = await effect(signal);

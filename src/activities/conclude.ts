@@ -5,7 +5,7 @@ import { FAILURE } from '../contracts/failures.js';
 import type { HostPolicy } from '../contracts/policy.js';
 
 /** The end of an operation at the agent: journal, mode, error states, gates, fence. */
-export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'conclude'> {
+export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'conclude' | 'abandonOperation'> {
   return {
     conclude: async (call: Conclusion) => {
       const { runId } = call.operation;
@@ -20,6 +20,7 @@ export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'c
       agent.openGates({ of: call.operation.runId });
       agent.fence.leave(call.operation);
     },
+    abandonOperation: async (operation) => agent.abandon(operation),
   };
 }
 

@@ -1,13 +1,14 @@
 import type { Agent } from '../agent/agent.js';
+import { tellMoved } from '../agent/tell.js';
 import type { AgentActivities, StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { CPU, EMBEDDER } from '../contracts/names.js';
-import type { Proof, StepOutcome } from '../contracts/operation.js';
+import type { Proof } from '../contracts/operation.js';
 import { attemptMs } from '../domain/timeouts.js';
-import { attempt } from './attempt.js';
+import { attempt, type StepResult } from './attempt.js';
 import { failure } from './failures.js';
-import { reclaimed } from './models.js';
-import { freeMbOf, usedMbOf } from './vram.js';
+import { reclaimed } from './unloadModel.js';
+import { freeMbOf, sampleNow, usedMbOf } from './vram.js';
 
 export function createEmbedderActivities(agent: Agent): Pick<AgentActivities, 'moveEmbedder'> {
   return {
@@ -20,11 +21,8 @@ export function createEmbedderActivities(agent: Agent): Pick<AgentActivities, 'm
 }
 
 /** Moves the embedder (M5, M7, M8): the other process proves itself before callers switch and the old one ends. */
-async function move(
-  agent: Agent,
-  { step, operation }: StepCall,
-  signal: AbortSignal,
-): Promise<Pick<StepOutcome, 'proof' | 'acted'>> {
+async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<StepResult> {
+  const { step } = call;
   if (step.kind !== 'move') throw failure(FAILURE.moveFailed, `a ${step.kind} step came to moveEmbedder`);
   const old = agent.embedder.process();
   const before = agent.sampler.latest();
@@ -47,7 +45,8 @@ async function move(
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();
   try {
-    if (!isThere) {
+    if (isThere) noteBegun(agent, call, beforeMb, null);
+    else {
       // What the old process holds is watched, so that the move ends when its memory is really back (law 2).
       const held = agent.observation().tenants.find((tenant) => tenant.id === EMBEDDER)?.holdings ?? [];
       // Off a GPU that cannot be read nothing can be proven: its process is gone, and the GPU takes nothing new meanwhile.
@@ -58,6 +57,7 @@ async function move(
       if (old?.gpu && (mayHold || (await agent.embedder.alive()))) {
         agent.reclaims.begin(EMBEDDER, held, [old.pid], before, measured);
       }
+      noteBegun(agent, call, beforeMb, old && (old.gpu ?? CPU));
       try {
         await agent.embedder.move(toGpu ? 'cuda' : 'cpu', toGpu ? step.to : null, signal);
       } catch (error) {
@@ -70,10 +70,7 @@ async function move(
     }
     const movedAt = agent.now();
     await reclaimed(agent, EMBEDDER, signal);
-    const after =
-      agent.options.readerKind === 'nvidia-smi'
-        ? usedMbOf(await agent.sampler.sampleAfter(agent.now(), { signal, boundMs: 5_000 }))
-        : {};
+    const after = await sampleNow(agent, signal);
     const ms = Math.round(agent.now() - startedAt);
     if (toGpu) learnFootprint(agent, step.to, beforeMb[step.to] ?? null, after[step.to] ?? null, ms);
     const proof: Proof = {
@@ -83,17 +80,23 @@ async function move(
       by: `embeddings are valid and agree with the old device${old?.gpu ? `; ${agent.reclaims.proof(EMBEDDER) ?? ''}` : ''}`,
     };
     agent.setError(EMBEDDER, null);
-    agent.journal.append({
-      type: 'device_changed',
-      subject: EMBEDDER,
-      message: `CLIP is on ${toGpu ? 'the GPU' : 'the CPU'} after ${(ms / 1000).toFixed(1)} s`,
-      workflowId: operation.workflowId,
-      details: { from: old ? (old.gpu ?? CPU) : null, to: step.to, ...proof, ms },
-    });
+    tellMoved(agent, proof, ms);
     return { acted: true, proof };
   } finally {
+    agent.unfinished.end(EMBEDDER);
     sparse();
   }
+}
+
+function noteBegun(
+  agent: Agent,
+  { step, operation }: StepCall,
+  beforeMb: Proof['beforeMb'],
+  from: string | null,
+): void {
+  const to = step.kind === 'move' ? step.to : null;
+  const reclaim = agent.reclaims.stored(EMBEDDER);
+  agent.unfinished.begin(EMBEDDER, { kind: 'move', workflowId: operation.workflowId, beforeMb, from, to, reclaim });
 }
 
 /** By the driver's list where the process is on it, else by the difference. */

@@ -3,7 +3,7 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/activity';
 import { EmbedderError } from '../adapters/clip/embedder.js';
 import { OllamaError } from '../adapters/ollama/ollama.js';
 import { ProbeFailed } from '../agent/embedderSwitch.js';
-import { Fenced, StaleEpoch, StuckEffect } from '../agent/fence.js';
+import { Fenced, NotEntered, StaleEpoch } from '../agent/fence.js';
 import { FAILURE, type FailureType } from '../contracts/failures.js';
 
 /** Which failure type an error counts as where its own kind does not decide. */
@@ -26,7 +26,7 @@ export function toFailure(error: unknown, context: FailureContext): Error {
     return ApplicationFailure.nonRetryable(error.message, FAILURE.staleEpoch, error.highest);
   }
   if (error instanceof Fenced) return failure(FAILURE.fenced, error.message);
-  if (error instanceof StuckEffect) return failure(context.otherwise, error.message, 'see the agent’s log; restart it');
+  if (error instanceof NotEntered) return failure(FAILURE.premiseGone, error.message);
   if (error instanceof OllamaError) return fromOllama(error, context);
   if (error instanceof EmbedderError) return fromEmbedder(error, context);
   if (error instanceof ProbeFailed) return failure(context.otherwise, error.message, 'the old device stays in charge');

@@ -1,5 +1,5 @@
 import type { Agent } from '../agent/agent.js';
-import { StaleEpoch } from '../agent/fence.js';
+import { NotEntered, StaleEpoch } from '../agent/fence.js';
 import { policyOf } from '../agent/observe.js';
 import type { AgentActivities } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
@@ -29,6 +29,8 @@ export function createIdleActivities(agent: Agent): Pick<AgentActivities, 'idleR
         await agent.watch.look();
         // From here to the closed gate nothing is awaited: no request and no newer turn can slip in between.
         if (agent.fence.isStale(call)) throw toFailure(new StaleEpoch(agent.fence.highest()), NEVER);
+        // An agent that has started since knows no gate that this operation closed, and counts idleness anew (law 10).
+        if (!agent.fence.hasEntered(call)) throw toFailure(new NotEntered(), NEVER);
         const remainingMs = remaining(call.tenant);
         if (remainingMs !== 0) return { closed: false, remainingMs };
         agent.closeGate(call.tenant, call.operation.runId);

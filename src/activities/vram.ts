@@ -1,4 +1,5 @@
 import type { GpuReading, GpuSample } from '../adapters/gpu/reader.js';
+import type { Agent } from '../agent/agent.js';
 
 /** Used MB by GPU; null where there is no reading. */
 export const usedMbOf = (sample: GpuSample): Record<string, number | null> =>
@@ -9,4 +10,10 @@ export function freeMbOf(sample: GpuSample, gpus: string[]): number | null {
   const readings = gpus.map((uuid) => sample.gpus.find((gpu): gpu is GpuReading => gpu.uuid === uuid)?.freeMb ?? null);
   const known = readings.filter((mb) => mb !== null);
   return known.length === readings.length ? known.reduce((sum, mb) => sum + mb, 0) : null;
+}
+
+/** Used MB by GPU in a sample taken from now on; empty where there is no reading. */
+export async function sampleNow(agent: Agent, signal: AbortSignal): Promise<Record<string, number | null>> {
+  if (agent.options.readerKind !== 'nvidia-smi') return {};
+  return usedMbOf(await agent.sampler.sampleAfter(agent.now(), { signal, boundMs: 5_000 }));
 }

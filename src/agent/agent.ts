@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Ollama } from '../adapters/ollama/ollama.js';
 import { EMBEDDER } from '../contracts/names.js';
-import type { AgentView, Epochs } from '../contracts/operation.js';
+import type { AgentView, Epochs, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
 import type { EmbedderSwitch } from './embedderSwitch.js';
@@ -15,6 +15,7 @@ import { type OllamaChange, OllamaWatch } from './ollamaWatch.js';
 import { Reclaims } from './reclaims.js';
 import type { Sampler } from './sampler.js';
 import { StateFile } from './stateFile.js';
+import { type Begun, Unfinished } from './unfinished.js';
 import { Uses } from './uses.js';
 
 export interface AgentOptions {
@@ -53,6 +54,7 @@ export class Agent {
   readonly journal: Journal;
   readonly learned: Learned;
   readonly reclaims: Reclaims;
+  readonly unfinished: Unfinished;
   readonly watch: OllamaWatch;
   readonly now: () => number;
   private readonly working = new Map<string, 'loading' | 'unloading'>();
@@ -76,6 +78,8 @@ export class Agent {
     this.journal = new Journal(folder);
     this.learned = new Learned(new StateFile<Record<string, Footprint>>(file('learned.json'), {}));
     this.reclaims = new Reclaims(now);
+    // A power cut empties the GPUs too.
+    this.unfinished = new Unfinished(new StateFile<Record<string, Begun>>(file('unfinished.json'), {}, false));
     this.watch = new OllamaWatch(ollama, 'observed', options.onOllamaChange, Date.now);
     sampler.onSample((sample) => {
       this.reclaims.take(sample);
@@ -138,10 +142,21 @@ export class Agent {
     this.closedBy.set(tenant, runId);
   }
 
+  /** Why a GPU takes nothing new, or null: its memory did not come back, or an effect on it does not end. */
+  quarantine(gpu: string): string | null {
+    return this.reclaims.quarantine(gpu) ?? this.fence.quarantine(gpu);
+  }
+
+  /** An operation was terminated, and will not conclude: what it still does ends, what it closed opens. */
+  abandon(operation: OperationRef): void {
+    this.fence.abandon(operation);
+    this.openGates({ of: operation.runId });
+  }
+
   /** Law 8: that a GPU takes nothing new is an event, and so is its end. */
   private noteQuarantine(gpus: string[]): void {
     for (const gpu of gpus) {
-      const reason = this.reclaims.quarantine(gpu);
+      const reason = this.quarantine(gpu);
       const known = this.quarantined.get(gpu) ?? null;
       if (reason !== null && known === null) {
         this.quarantined.set(gpu, reason);
@@ -185,6 +200,7 @@ export class Agent {
       working,
       errors,
       measured,
+      quarantine: (gpu: string) => this.quarantine(gpu),
       sample: this.sampler.latest(),
     };
   }

@@ -16,22 +16,23 @@ export class Fenced extends Error {
   }
 }
 
-/** An effect did not end in time after it was told to: its devices are not safe to use. */
-export class StuckEffect extends Error {
-  constructor(
-    readonly devices: string[],
-    readonly effect: string,
-  ) {
-    super(`${effect} did not end in time after it was aborted`);
+/** The operation has not looked at the host in this life of the agent: what it plans on may not be so any more. */
+export class NotEntered extends Error {
+  constructor() {
+    super('the agent has started anew since this operation looked');
   }
 }
 
 interface Effect {
   key: string;
+  /** For people: `load model/qwen3-vl:8b`. */
+  name: string;
   operation: OperationRef;
   devices: string[];
   abort: AbortController;
   callers: number;
+  /** It was aborted, and did not end in time: its devices are not safe to use. */
+  stuck: boolean;
   done: Promise<unknown>;
 }
 
@@ -87,7 +88,20 @@ export class Fence {
     return Object.entries(epochs).some(([device, epoch]) => epoch < (highest[device] ?? 0));
   }
 
-  /** @throws StaleEpoch, StuckEffect */
+  /** True when the call's operation has looked at the host in this life of the agent, and no other has since. */
+  hasEntered({ operation }: FencedCall): boolean {
+    return this.entered.has(operation.runId);
+  }
+
+  /** Why a device takes nothing new, or null: an effect on it was ended and does not end (law 8). */
+  quarantine(device: string): string | null {
+    for (const effect of this.effects) {
+      if (effect.stuck && effect.devices.includes(device)) return `${effect.name} was ended and does not end`;
+    }
+    return null;
+  }
+
+  /** Ends what older turns still do. What does not end in time quarantines its devices. @throws StaleEpoch */
   async enter(call: FencedCall): Promise<void> {
     const highest = this.epochs.get();
     if (this.isStale(call)) throw new StaleEpoch(highest);
@@ -108,25 +122,26 @@ export class Fence {
       sinceMs: since,
       seenMs: this.now(),
     });
-    await Promise.all(older.map((effect) => this.ended(effect)));
+    await Promise.all(older.filter((effect) => !effect.stuck).map((effect) => this.ended(effect)));
   }
 
   /**
    * Runs an effect on devices, or joins it when the same one runs already: a repeated attempt is not a second effect.
    * A device without an epoch in the call is refused as a stale one is: its turn is not this operation's.
-   * @throws StaleEpoch, Fenced, and what the effect throws
+   * @param attempt names the attempt within its operation
+   * @throws StaleEpoch, NotEntered, Fenced, and what the effect throws
    */
   async run<T>(
     call: FencedCall,
-    key: string,
-    devices: string[],
+    attempt: { key: string; name: string; devices: string[] },
     outer: AbortSignal,
     effect: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const withoutEpoch = devices.some((device) => !(device in call.epochs));
+    const withoutEpoch = attempt.devices.some((device) => !(device in call.epochs));
     if (withoutEpoch || this.isStale(call)) throw new StaleEpoch(this.epochs.get());
-    const name = `${call.operation.runId}/${key}`;
-    const running = [...this.effects].find((one) => one.key === name) ?? this.begin(name, call, devices, effect);
+    if (!this.hasEntered(call)) throw new NotEntered();
+    const key = `${call.operation.runId}/${attempt.key}`;
+    const running = [...this.effects].find((one) => one.key === key) ?? this.begin({ ...attempt, key }, call, effect);
     running.callers += 1;
     const leave = () => {
       running.callers -= 1;
@@ -148,14 +163,28 @@ export class Fence {
     if (this.entered.delete(operation.runId) && this.entered.size === 0) this.onIdle();
   }
 
+  /** The operation was terminated: nobody will conclude it. What it still does is ended. */
+  abandon(operation: OperationRef): void {
+    for (const effect of this.effects) {
+      if (effect.operation.runId === operation.runId) effect.abort.abort(new Fenced());
+    }
+    this.leave(operation);
+  }
+
   private begin<T>(
-    key: string,
-    call: FencedCall,
-    devices: string[],
+    attempt: { key: string; name: string; devices: string[] },
+    { operation }: FencedCall,
     effect: (signal: AbortSignal) => Promise<T>,
   ): Effect {
     const abort = new AbortController();
-    const started: Effect = { key, operation: call.operation, devices, abort, callers: 0, done: Promise.resolve() };
+    const started: Effect = {
+      ...attempt,
+      operation,
+      abort,
+      callers: 0,
+      stuck: false,
+      done: Promise.resolve(),
+    };
     started.done = effect(abort.signal)
       .catch((error: unknown) => {
         throw abort.signal.reason instanceof Fenced ? abort.signal.reason : error;
@@ -170,14 +199,11 @@ export class Fence {
     const late = new Promise<'late'>((resolve) => {
       timer = setTimeout(resolve, END_BOUND_MS, 'late');
     });
-    const outcome = await Promise.race([
-      effect.done.then(
-        () => 'ended',
-        () => 'ended',
-      ),
-      late,
-    ]);
+    const end = effect.done.then(
+      () => 'ended',
+      () => 'ended',
+    );
+    if ((await Promise.race([end, late])) === 'late') effect.stuck = true;
     clearTimeout(timer);
-    if (outcome === 'late') throw new StuckEffect(effect.devices, effect.key);
   }
 }

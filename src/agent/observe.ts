@@ -26,6 +26,8 @@ export interface ObservedParts {
   watch: OllamaWatch;
   embedder: EmbedderSwitch;
   reclaims: Reclaims;
+  /** Why a GPU takes nothing new, or null. */
+  quarantine: (gpu: string) => string | null;
   gates: Gates;
   uses: Uses;
   learned: Learned;
@@ -101,6 +103,7 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
       kind: 'model',
       driver: 'ollama',
       state: stateOf(driver.available, present !== undefined, holdings, working.get(id), errors.has(id)),
+      proven: present?.proven ?? false,
       holdings,
       chargeMb,
       chargeSource: sourceOf(parts.simulated, present !== undefined && onGpus > 0, known),
@@ -154,6 +157,7 @@ function observeEmbedder({ policy, embedder, sample, learned, reclaims, simulate
     kind: 'embedder',
     driver: 'clip',
     state: process ? 'resident' : 'absent',
+    proven: process !== null,
     holdings,
     chargeMb,
     chargeSource: sourceOf(simulated, measured !== null, known),
@@ -175,7 +179,7 @@ function sourceOf(simulated: boolean, measured: boolean, known: Footprint | null
 }
 
 function observeDevices(parts: ObservedParts, tenants: TenantObservation[]): DeviceObservation[] {
-  const { sample, reclaims, measured, simulated } = parts;
+  const { sample, quarantine, measured, simulated } = parts;
   const gpus = sample.gpus.map((gpu): DeviceObservation => {
     const held = sum(tenants.flatMap((tenant) => tenant.holdings).filter((holding) => holding.device === gpu.uuid));
     // P9: where nothing is measured, what vramflow has put there is all that is known to be used.
@@ -191,7 +195,7 @@ function observeDevices(parts: ObservedParts, tenants: TenantObservation[]): Dev
       sampleAgeMs: measured ? Math.round(sample.ageMs) : 0,
       health: measured ? gpu.health : 'ok',
       problem: gpu.problem ?? sample.problem,
-      quarantine: reclaims.quarantine(gpu.uuid),
+      quarantine: quarantine(gpu.uuid),
       // Memory that waits for its proof still counts as its tenant's holding.
       reclaimingMb: 0,
       source: measured ? (simulated ? 'simulated' : 'measured') : 'declared',

@@ -12,6 +12,11 @@ interface Pending {
   failed: boolean;
 }
 
+/** A case as it lies on disk. */
+export type StoredReclaim = Omit<ReclaimCase, 'processesBefore'> & {
+  processesBefore: [number, number | null][] | null;
+};
+
 /** Samples kept per GPU while a proof is awaited. */
 const KEPT = 50;
 /** A tenant whose memory did not come back, but whose use of the card has not moved for so long, counts as foreign. */
@@ -46,6 +51,22 @@ export class Reclaims {
     if (cases.length === 0) this.proofs.set(tenant, 'it held nothing on a GPU');
     else if (!measured) this.proofs.set(tenant, 'not measured: there is no reading of used memory');
     else this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: null, failed: false });
+  }
+
+  /** What a successor of this agent needs to go on with the proof. */
+  stored(tenant: string): StoredReclaim[] {
+    const cases = this.pending.get(tenant)?.cases ?? [];
+    return cases.map((one) => ({ ...one, processesBefore: one.processesBefore && [...one.processesBefore] }));
+  }
+
+  /** Goes on with a proof that a former agent had begun; its tenant has left its API's list since. */
+  resume(tenant: string, stored: StoredReclaim[]): void {
+    const cases = stored.map((one) => ({
+      ...one,
+      processesBefore: one.processesBefore && new Map(one.processesBefore),
+    }));
+    if (cases.length === 0) this.proofs.set(tenant, 'it held nothing on a GPU');
+    else this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: this.now(), failed: false });
   }
 
   /** The API says that the tenant is gone: from now on samples count as proof. */

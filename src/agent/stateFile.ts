@@ -2,7 +2,7 @@ import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, wr
 import { dirname } from 'node:path';
 
 /**
- * A small JSON document on disk that survives a power cut: written beside, synced, renamed.
+ * A small JSON document on disk that survives a kill and a power cut: written beside, synced, renamed.
  * A file that cannot be read as JSON is set aside as `<name>.broken`, and the default counts.
  */
 export class StateFile<T> {
@@ -11,6 +11,8 @@ export class StateFile<T> {
   constructor(
     readonly path: string,
     initial: T,
+    /** False for what a power cut makes void anyway: a kill loses nothing, and no write waits for the disk. */
+    private readonly outlivesPower = true,
   ) {
     mkdirSync(dirname(path), { recursive: true });
     this.value = this.read() ?? initial;
@@ -25,12 +27,12 @@ export class StateFile<T> {
     const file = openSync(beside, 'w', 0o600);
     try {
       writeSync(file, `${JSON.stringify(value)}\n`);
-      fsyncSync(file);
+      if (this.outlivesPower) fsyncSync(file);
     } finally {
       closeSync(file);
     }
     renameSync(beside, this.path);
-    syncFolder(dirname(this.path));
+    if (this.outlivesPower) syncFolder(dirname(this.path));
     this.value = value;
   }
 

@@ -49,6 +49,8 @@ export interface AgentActivities {
   closeIfIdle(call: FencedCall & { tenant: string }): Promise<{ closed: boolean; remainingMs: number | null }>;
   /** Writes the outcome to the journal, opens gates, ends the fence of this operation. Idempotent. */
   conclude(call: Conclusion): Promise<void>;
+  /** The host found that this operation was terminated: ends what it still does, opens what it closed. Idempotent. */
+  abandonOperation(operation: OperationRef): Promise<void>;
 }
 
 export type HolderStatus = 'running' | 'closed' | 'not-found';

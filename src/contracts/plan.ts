@@ -17,7 +17,8 @@ interface StepBase {
 
 export type PlanStep =
   | (StepBase & { kind: 'unload'; freesMb: Record<string, number> })
-  | (StepBase & { kind: 'load'; needsMb: number; allowCpu: boolean })
+  /** `confirms`: it is listed, and has only to prove itself; one that is gone by then is not loaded. */
+  | (StepBase & { kind: 'load'; needsMb: number; allowCpu: boolean; confirms: boolean })
   | (StepBase & { kind: 'move'; to: string; freesMb: Record<string, number> });
 
 /** Why a plan was refused; stable strings that clients may switch on. */

@@ -52,6 +52,11 @@ export interface TenantObservation {
   kind: TenantKind;
   driver: DriverId;
   state: TenantState;
+  /**
+   * It has answered since it came. Ollama lists a model from the beginning of its load, whoever asked for that: until it
+   * has answered it may not be there yet.
+   */
+  proven: boolean;
   /** Where it is now; empty when absent. A model partly in system memory also holds `cpu`. */
   holdings: Holding[];
   /** What it takes on GPUs when it is there: max(observed, declared or learned). */

@@ -58,6 +58,7 @@ function planOf(
   const { steps, expectedMs } = arrange(host, {
     removals: [...removals, ...settled.removals],
     placed: [...room.placed, ...settled.placed],
+    confirms: demands.confirms,
     cpuLoads: [...demands.cpuLoads, ...settled.cpuLoads],
     because,
   });

@@ -10,6 +10,8 @@ export interface HeldTurn extends TurnRequest {
   held: string[];
   epochs: Epochs;
   grantedAtMs: number;
+  /** Someone waits for its devices, as its holder was told last. */
+  contended: boolean;
 }
 
 /** Plain data: it travels over continue-as-new. */
@@ -36,14 +38,25 @@ export type TurnEvent =
 export type TurnCommand =
   | { kind: 'grant'; operation: OperationRef; epochs: Epochs }
   | { kind: 'supersede'; operation: OperationRef; by: OperationRef }
-  | { kind: 'announce-successor'; operation: OperationRef };
+  | { kind: 'announce-successor'; operation: OperationRef; waits: boolean };
 
 const REMEMBERED_RELEASES = 200;
 
 export const noTurns = (): Turns => ({ devices: [], epochs: {}, held: [], queue: [], arrivals: 0, released: [] });
 
 /** Applies one event; the commands are to be carried out in their order. Each event may come more than once. */
-export function reduceTurns(turns: Turns, event: TurnEvent, nowMs: number): { turns: Turns; commands: TurnCommand[] } {
+export function reduceTurns(turns: Turns, event: TurnEvent, nowMs: number): Reduced {
+  const next = reduce(turns, event, nowMs);
+  const announced = announceSuccessors(next.turns);
+  return { turns: announced.turns, commands: [...next.commands, ...announced.commands] };
+}
+
+interface Reduced {
+  turns: Turns;
+  commands: TurnCommand[];
+}
+
+function reduce(turns: Turns, event: TurnEvent, nowMs: number): Reduced {
   switch (event.kind) {
     case 'request':
       return request(turns, event.request, nowMs);
@@ -77,7 +90,7 @@ export function reduceTurns(turns: Turns, event: TurnEvent, nowMs: number): { tu
   }
 }
 
-function request(turns: Turns, asked: TurnRequest, nowMs: number): { turns: Turns; commands: TurnCommand[] } {
+function request(turns: Turns, asked: TurnRequest, nowMs: number): Reduced {
   const holder = turns.held.find((turn) => isSame(turn.operation, asked.operation));
   if (holder) return { turns, commands: [{ kind: 'grant', operation: holder.operation, epochs: holder.epochs }] };
   const known =
@@ -113,19 +126,23 @@ function request(turns: Turns, asked: TurnRequest, nowMs: number): { turns: Turn
   const queued = { ...asked, arrival: turns.arrivals };
   const accepted = { ...turns, queue: [...queue, queued], released, arrivals: turns.arrivals + 1 };
   const next = grantWhatCanBe({ ...accepted, ...(newestMode ? { newestMode } : {}) }, nowMs);
-  const waits = next.turns.queue.some((turn) => isSame(turn.operation, asked.operation));
-  if (waits) {
-    for (const turn of turns.held) {
-      if (overlap(turn.held, scope(turns, asked))) {
-        commands.push({ kind: 'announce-successor', operation: turn.operation });
-      }
-    }
-  }
   return { turns: next.turns, commands: [...commands, ...next.commands] };
 }
 
+/** Tells each holder when the first comes to wait for its devices, and when nobody waits any more. */
+function announceSuccessors(turns: Turns): Reduced {
+  const commands: TurnCommand[] = [];
+  const held = turns.held.map((turn) => {
+    const contended = turns.queue.some((other) => overlap(scope(turns, other), turn.held));
+    if (contended === turn.contended) return turn;
+    commands.push({ kind: 'announce-successor', operation: turn.operation, waits: contended });
+    return { ...turn, contended };
+  });
+  return { turns: commands.length > 0 ? { ...turns, held } : turns, commands };
+}
+
 /** Requests that share a device are served by priority, then arrival; the others side by side. */
-function grantWhatCanBe(turns: Turns, nowMs: number): { turns: Turns; commands: TurnCommand[] } {
+function grantWhatCanBe(turns: Turns, nowMs: number): Reduced {
   if (turns.devices.length === 0) return { turns, commands: [] };
   const commands: TurnCommand[] = [];
   const taken = new Set(turns.held.flatMap((turn) => turn.held));
@@ -140,25 +157,16 @@ function grantWhatCanBe(turns: Turns, nowMs: number): { turns: Turns; commands: 
       const granted = Object.fromEntries(wanted.map((device) => [device, (epochs[device] ?? 0) + 1]));
       epochs = { ...epochs, ...granted };
       const { arrival: _, ...asked } = turn;
-      held.push({ ...asked, held: wanted, epochs: granted, grantedAtMs: nowMs });
+      held.push({ ...asked, held: wanted, epochs: granted, grantedAtMs: nowMs, contended: false });
       commands.push({ kind: 'grant', operation: turn.operation, epochs: granted });
     }
     // Also what still waits keeps its devices from those behind it: nobody overtakes.
     for (const device of wanted) taken.add(device);
   }
-  for (const turn of held.slice(turns.held.length)) {
-    if (waiting.some((other) => overlap(scope(turns, other), turn.held))) {
-      commands.push({ kind: 'announce-successor', operation: turn.operation });
-    }
-  }
   return { turns: { ...turns, epochs, held, queue: waiting }, commands };
 }
 
-function regrantAbove(
-  turns: Turns,
-  operation: OperationRef,
-  highest: Epochs,
-): { turns: Turns; commands: TurnCommand[] } {
+function regrantAbove(turns: Turns, operation: OperationRef, highest: Epochs): Reduced {
   const epochs = raised(turns.epochs, highest);
   const holder = turns.held.find((turn) => isSame(turn.operation, operation));
   if (!holder) return { turns: { ...turns, epochs }, commands: [] };

@@ -12,6 +12,7 @@ import { createOllama } from '../adapters/ollama/ollama.js';
 import { Agent } from '../agent/agent.js';
 import { EdgeReporter } from '../agent/edgeReporter.js';
 import { EmbedderSwitch } from '../agent/embedderSwitch.js';
+import { resumeUnfinished } from '../agent/resume.js';
 import { createSampler } from '../agent/sampler.js';
 import type { Folders } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
@@ -77,6 +78,7 @@ export async function buildAgent(
   await agent.watch.look();
   agent.watch.start(OLLAMA_LOOK_MS);
   await startEmbedder(agent, log, signal);
+  resumeUnfinished(agent);
   watchEmbedder(agent, report, signal);
   return {
     agent,

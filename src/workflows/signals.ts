@@ -28,7 +28,7 @@ export const edge = defineSignal<[Edge]>(SIGNAL.edge);
 
 export const turnGranted = defineSignal<[TurnGrant]>(SIGNAL.turnGranted);
 export const superseded = defineSignal<[{ by: OperationRef }]>(SIGNAL.superseded);
-export const successorWaiting = defineSignal(SIGNAL.successorWaiting);
+export const successorWaiting = defineSignal<[{ waits: boolean }]>(SIGNAL.successorWaiting);
 export const lookAgain = defineSignal(SIGNAL.lookAgain);
 
 export const hostState = defineQuery<HostState>(QUERY.hostState);

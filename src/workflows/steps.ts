@@ -14,7 +14,7 @@ export interface FailedStep extends StepFailure {
 
 /**
  * One attempt at each step. After a failure no further step starts; those under way end first.
- * @returns the first failure, or null
+ * @returns the failures, in the order in which they came
  */
 export async function runSteps(
   host: string,
@@ -23,28 +23,28 @@ export async function runSteps(
   policy: HostPolicy,
   round: number,
   onDone: (outcome: StepOutcome) => void,
-): Promise<FailedStep | null> {
-  let problem: FailedStep | null = null;
+): Promise<FailedStep[]> {
+  const problems: FailedStep[] = [];
   const running = new Map<string, Promise<void>>();
   for (const step of steps) {
     const before = step.after.map((id) => running.get(id) ?? Promise.resolve());
     running.set(
       step.id,
       Promise.all(before).then(async () => {
-        if (problem !== null || CancellationScope.current().consideredCancelled) return;
+        if (problems.length > 0 || CancellationScope.current().consideredCancelled) return;
         try {
           onDone(await runStep(host, step, call, policy, round));
         } catch (error) {
           if (isCancellation(error)) throw error;
           const failure = failureOf(error);
           if (failure === null) throw error;
-          problem ??= { ...failure, step };
+          problems.push({ ...failure, step });
         }
       }),
     );
   }
   await Promise.all(running.values());
-  return problem;
+  return problems;
 }
 
 async function runStep(

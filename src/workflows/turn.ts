@@ -35,8 +35,8 @@ export class Turn {
     setHandler(signals.superseded, ({ by }) => {
       this.supersededBy = by;
     });
-    setHandler(signals.successorWaiting, () => {
-      this.successorWaits = true;
+    setHandler(signals.successorWaiting, ({ waits }) => {
+      this.successorWaits = waits;
     });
   }
 

@@ -14,13 +14,16 @@ export const NAME = 'qwen3-vl:8b';
 export const VLM = `model/${NAME}`;
 
 const base = { id: 's1', after: [], expectedMs: 1_000, peakMb: {}, why: 'a test' };
-export const load = (change: { needsMb?: number; allowCpu?: boolean; devices?: string[] } = {}): PlanStep => ({
+export const load = (
+  change: { needsMb?: number; allowCpu?: boolean; devices?: string[]; confirms?: boolean } = {},
+): PlanStep => ({
   ...base,
   kind: 'load',
   tenant: VLM,
   devices: [CARD],
   needsMb: 11_000,
   allowCpu: false,
+  confirms: false,
   ...change,
 });
 export const unload: PlanStep = { ...base, kind: 'unload', tenant: VLM, devices: [CARD], freesMb: {} };

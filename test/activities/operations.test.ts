@@ -123,6 +123,31 @@ describe('the idle time (M12)', () => {
     expect(one.agent.gates.isClosed(VLM)).toBe(false);
   });
 
+  it('does nothing for an operation that looked in an earlier life of the agent (law 10)', async () => {
+    const former = await operating({ policy: IDLE });
+    await run(former.observe, call(load()));
+    const one = await operating({ policy: IDLE, folder: former.folder });
+    one.ollama.put(NAME);
+    await vi.waitFor(() => expect(one.agent.uses.idleFor(VLM)).toBeGreaterThan(50));
+    const early = run(one.closeIfIdle, { ...call(load()), tenant: VLM });
+    expect(await failureOf(early)).toMatchObject({ type: FAILURE.premiseGone });
+    expect(one.agent.gates.isClosed(VLM)).toBe(false);
+    await run(one.observe, call(load()));
+    expect(await run(one.closeIfIdle, { ...call(load()), tenant: VLM })).toMatchObject({ closed: true });
+  });
+
+  it('leaves no gate closed when its operation is terminated', async () => {
+    const one = await operating({ policy: IDLE });
+    await run(one.observe, call(load()));
+    one.ollama.put(NAME);
+    await vi.waitFor(() => expect(one.agent.uses.idleFor(VLM)).toBeGreaterThan(50));
+    await run(one.closeIfIdle, { ...call(load()), tenant: VLM });
+    await run(one.abandonOperation, call(load()).operation);
+    expect(one.agent.gates.use(VLM)).not.toBeNull();
+    expect(one.agent.fence.isHeld()).toBe(false);
+    await run(one.abandonOperation, call(load()).operation);
+  });
+
   it('answers with heartbeats: a hanging Ollama is no dead worker', async () => {
     const one = await operating({ policy: hasty({}) });
     let answer: () => void = () => {};

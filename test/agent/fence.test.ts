@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, test, vi } from 'vitest';
-import { Fence, Fenced, StaleEpoch, StuckEffect } from '../../src/agent/fence.js';
+import { Fence, Fenced, NotEntered, StaleEpoch } from '../../src/agent/fence.js';
 import { StateFile } from '../../src/agent/stateFile.js';
 import type { FencedCall } from '../../src/contracts/activities.js';
 import type { Epochs } from '../../src/contracts/operation.js';
@@ -21,6 +21,8 @@ function fenceIn(folder: string, now: () => number = () => 0) {
   const idle = vi.fn();
   return { idle, fence: new Fence(new StateFile<Epochs>(join(folder, 'epochs.json'), {}), now, idle) };
 }
+
+const effectNamed = (key: string, devices: string[]) => ({ key, name: `load model/${key}`, devices });
 
 /** An effect that ends when it is told to, or when the test says. */
 function effect() {
@@ -48,7 +50,7 @@ describe('the fence (law 3)', () => {
     const { fence } = fenceIn(testFolder());
     const older = effect();
     await fence.enter(call('a', { g0: 1 }));
-    const running = errorOf(fence.run(call('a', { g0: 1 }), 's1', ['g0'], never, older.run));
+    const running = errorOf(fence.run(call('a', { g0: 1 }), effectNamed('s1', ['g0']), never, older.run));
     await fence.enter(call('b', { g0: 2 }));
     expect(older.wasAborted()).toBe(true);
     expect(await running).toBeInstanceOf(Fenced);
@@ -59,7 +61,7 @@ describe('the fence (law 3)', () => {
     const { fence } = fenceIn(testFolder());
     const other = effect();
     await fence.enter(call('a', { g1: 1 }));
-    const running = fence.run(call('a', { g1: 1 }), 's1', ['g1'], never, other.run);
+    const running = fence.run(call('a', { g1: 1 }), effectNamed('s1', ['g1']), never, other.run);
     await fence.enter(call('b', { g0: 1 }));
     expect(other.wasAborted()).toBe(false);
     other.end('done');
@@ -71,7 +73,7 @@ describe('the fence (law 3)', () => {
     const { fence } = fenceIn(testFolder());
     await fence.enter(call('a', { g0: 1 }));
     const former = effect();
-    const running = errorOf(fence.run(call('a', { g0: 1 }), '1.s1', ['g0'], never, former.run));
+    const running = errorOf(fence.run(call('a', { g0: 1 }), effectNamed('1.s1', ['g0']), never, former.run));
     await fence.enter(call('a', { g0: 1 }));
     expect(await running).toBeInstanceOf(Fenced);
   });
@@ -88,7 +90,7 @@ describe('the fence (law 3)', () => {
           resolve();
         };
       });
-    const running = fence.run(call('a', { g0: 1 }), 's1', ['g0'], never, slow);
+    const running = fence.run(call('a', { g0: 1 }), effectNamed('s1', ['g0']), never, slow);
     const entering = fence.enter(call('b', { g0: 2 })).then(() => steps.push('entered'));
     await new Promise(setImmediate);
     finish();
@@ -96,23 +98,56 @@ describe('the fence (law 3)', () => {
     expect(steps).toEqual(['effect ended', 'entered']);
   });
 
-  it('says which effect does not end after its abort, and after a bound', async () => {
+  it('quarantines the devices of an effect that does not end in time, until it has ended (law 8)', async () => {
     vi.useFakeTimers();
     const { fence } = fenceIn(testFolder());
     await fence.enter(call('a', { g0: 1, g1: 1 }));
-    const deaf = (): Promise<void> => new Promise(() => {});
-    void fence.run(call('a', { g0: 1, g1: 1 }), '1.s1', ['g0'], never, deaf);
-    void fence.run(call('a', { g0: 1, g1: 1 }), '1.s2', ['g1'], never, deaf);
-    const entering = errorOf(fence.enter(call('b', { g0: 2, g1: 2 })));
-    await vi.advanceTimersByTimeAsync(10_000);
-    const error = await entering;
-    expect(error).toBeInstanceOf(StuckEffect);
-    expect(error).toMatchObject({ devices: ['g0'], message: expect.stringContaining('a/1.s1') });
-    // It is still there: the next turn is not let in either, and no timer is left behind.
-    const again = errorOf(fence.enter(call('c', { g0: 3 })));
-    await vi.advanceTimersByTimeAsync(10_000);
-    expect(await again).toBeInstanceOf(StuckEffect);
+    let end: () => void = () => {};
+    const deaf = (): Promise<void> => new Promise((resolve) => (end = resolve));
+    const running = errorOf(fence.run(call('a', { g0: 1, g1: 1 }), effectNamed('s1', ['g0']), never, deaf));
+    const entering = fence.enter(call('b', { g0: 2, g1: 2 }));
+    await vi.advanceTimersByTimeAsync(9_999);
+    expect(fence.quarantine('g0')).toBeNull();
+    await vi.advanceTimersByTimeAsync(1);
+    await entering;
+    expect([fence.quarantine('g0'), fence.quarantine('g1')]).toEqual([
+      'load model/s1 was ended and does not end',
+      null,
+    ]);
+    // The next turn does not wait for it again, and no timer is left behind.
+    await fence.enter(call('c', { g0: 3 }));
     expect(vi.getTimerCount()).toBe(0);
+    end();
+    expect(await running).toBeNull();
+    expect(fence.quarantine('g0')).toBeNull();
+  });
+
+  it('refuses an effect of an operation that looked in an earlier life of the agent', async () => {
+    const folder = testFolder();
+    await fenceIn(folder).fence.enter(call('a', { g0: 1 }));
+    const { fence } = fenceIn(folder);
+    const run = vi.fn(() => Promise.resolve('done'));
+    const attempt = () => fence.run(call('a', { g0: 1 }), effectNamed('s1', ['g0']), never, run);
+    expect(await errorOf(attempt())).toBeInstanceOf(NotEntered);
+    expect(run).not.toHaveBeenCalled();
+    await fence.enter(call('a', { g0: 1 }));
+    expect(await attempt()).toBe('done');
+  });
+
+  it('ends what a terminated operation still does, and holds it no more', async () => {
+    const { fence, idle } = fenceIn(testFolder());
+    const [mine, other] = [effect(), effect()];
+    await fence.enter(call('a', { g0: 1 }));
+    await fence.enter(call('b', { g1: 1 }));
+    const ended = errorOf(fence.run(call('a', { g0: 1 }), effectNamed('s1', ['g0']), never, mine.run));
+    const kept = fence.run(call('b', { g1: 1 }), effectNamed('s1', ['g1']), never, other.run);
+    fence.abandon(call('a', {}).operation);
+    expect(await ended).toBeInstanceOf(Fenced);
+    expect(fence.holders().map((holder) => holder.operation.runId)).toEqual(['b']);
+    other.end('done');
+    expect(await kept).toBe('done');
+    fence.leave(call('b', {}).operation);
+    expect(idle).toHaveBeenCalledOnce();
   });
 
   it('refuses an older epoch, also after a restart from disk', async () => {
@@ -125,7 +160,7 @@ describe('the fence (law 3)', () => {
       expect(refused).toBeInstanceOf(StaleEpoch);
       expect(refused).toMatchObject({ highest: { g0: 5, g1: 2 } });
       const run = vi.fn(() => Promise.resolve());
-      expect(await errorOf(fence.run(stale, 's1', ['g0'], never, run))).toBeInstanceOf(StaleEpoch);
+      expect(await errorOf(fence.run(stale, effectNamed('s1', ['g0']), never, run))).toBeInstanceOf(StaleEpoch);
       expect(run).not.toHaveBeenCalled();
       expect(fence.isStale(stale)).toBe(true);
     }
@@ -136,7 +171,9 @@ describe('the fence (law 3)', () => {
     const { fence } = fenceIn(testFolder());
     await fence.enter(call('a', { g0: 1 }));
     const run = vi.fn(() => Promise.resolve());
-    expect(await errorOf(fence.run(call('a', { g0: 1 }), 's1', ['g0', 'g1'], never, run))).toBeInstanceOf(StaleEpoch);
+    expect(await errorOf(fence.run(call('a', { g0: 1 }), effectNamed('s1', ['g0', 'g1']), never, run))).toBeInstanceOf(
+      StaleEpoch,
+    );
     expect(run).not.toHaveBeenCalled();
   });
 
@@ -145,12 +182,12 @@ describe('the fence (law 3)', () => {
     await fence.enter(call('a', { g0: 1 }));
     const one = effect();
     const started = vi.fn(one.run);
-    const first = fence.run(call('a', { g0: 1 }), '1.s1', ['g0'], never, started);
-    const second = fence.run(call('a', { g0: 1 }), '1.s1', ['g0'], never, started);
+    const first = fence.run(call('a', { g0: 1 }), effectNamed('1.s1', ['g0']), never, started);
+    const second = fence.run(call('a', { g0: 1 }), effectNamed('1.s1', ['g0']), never, started);
     one.end('once');
     expect(await Promise.all([first, second])).toEqual(['once', 'once']);
     expect(started).toHaveBeenCalledOnce();
-    const later = fence.run(call('a', { g0: 1 }), '1.s1', ['g0'], never, started);
+    const later = fence.run(call('a', { g0: 1 }), effectNamed('1.s1', ['g0']), never, started);
     one.end('anew');
     expect(await later).toBe('anew');
     expect(started).toHaveBeenCalledTimes(2);
@@ -161,8 +198,8 @@ describe('the fence (law 3)', () => {
     await fence.enter(call('a', { g0: 1 }));
     const one = effect();
     const [a, b] = [new AbortController(), new AbortController()];
-    const first = errorOf(fence.run(call('a', { g0: 1 }), 's', ['g0'], a.signal, one.run));
-    const second = errorOf(fence.run(call('a', { g0: 1 }), 's', ['g0'], b.signal, one.run));
+    const first = errorOf(fence.run(call('a', { g0: 1 }), effectNamed('s', ['g0']), a.signal, one.run));
+    const second = errorOf(fence.run(call('a', { g0: 1 }), effectNamed('s', ['g0']), b.signal, one.run));
     a.abort(new Error('first left'));
     expect(one.wasAborted()).toBe(false);
     b.abort(new Error('second left'));
@@ -175,7 +212,7 @@ describe('the fence (law 3)', () => {
     await fence.enter(call('a', { g0: 1 }));
     const one = effect();
     const error = await errorOf(
-      fence.run(call('a', { g0: 1 }), 's', ['g0'], AbortSignal.abort(new Error('gone')), one.run),
+      fence.run(call('a', { g0: 1 }), effectNamed('s', ['g0']), AbortSignal.abort(new Error('gone')), one.run),
     );
     expect(error).toMatchObject({ message: 'gone' });
   });
@@ -223,7 +260,7 @@ test('at any moment the effects on a device are of one epoch, the highest seen, 
         } else if (kind === 'run') {
           if (epoch >= highest) await fence.enter(of);
           const mine = { device, epoch, stop: () => {} };
-          const started = fence.run(of, `${next}`, [device], never, (signal) => {
+          const started = fence.run(of, effectNamed(`${next}`, [device]), never, (signal) => {
             running.push(mine);
             return new Promise<void>((resolve) => {
               mine.stop = () => {

@@ -14,6 +14,7 @@ const tenant = (more: Partial<TenantObservation>): TenantObservation => ({
   kind: 'model',
   driver: 'ollama',
   state: 'resident',
+  proven: true,
   holdings: [{ device: 'cpu', mb: 64 }],
   chargeMb: 64,
   chargeSource: 'declared',

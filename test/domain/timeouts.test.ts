@@ -5,7 +5,9 @@ import { policy, VLM } from './planner/hosts.js';
 
 const base = { id: 's1', after: [], devices: [], expectedMs: 0, peakMb: {}, why: '' };
 const step = (kind: 'load' | 'unload', tenant: string): PlanStep =>
-  kind === 'load' ? { ...base, kind, tenant, needsMb: 0, allowCpu: false } : { ...base, kind, tenant, freesMb: {} };
+  kind === 'load'
+    ? { ...base, kind, tenant, needsMb: 0, allowCpu: false, confirms: false }
+    : { ...base, kind, tenant, freesMb: {} };
 const move: PlanStep = { ...base, kind: 'move', tenant: 'embedder/clip', to: 'cpu', freesMb: {} };
 
 describe('the time of one attempt (M19)', () => {

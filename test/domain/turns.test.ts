@@ -33,7 +33,8 @@ function inWords(command: TurnCommand): string {
     const epochs = Object.entries(command.epochs).map(([device, epoch]) => `${device}:${epoch}`);
     return [`grant ${who}`, ...epochs].join(' ');
   }
-  return command.kind === 'supersede' ? `supersede ${who} by ${command.by.runId}` : `successor waits, ${who}`;
+  if (command.kind === 'supersede') return `supersede ${who} by ${command.by.runId}`;
+  return command.waits ? `successor waits, ${who}` : `nobody waits, ${who}`;
 }
 
 const HOST = devices('cpu', 'g0');
@@ -52,6 +53,13 @@ describe('a turn', () => {
   it('tells the holder that a successor waits, once for each', () => {
     expect(after(HOST, ask('a'), ask('b')).said).toEqual(['successor waits, a']);
     expect(after(HOST, ask('a'), ask('b'), ask('b')).said).toEqual([]);
+  });
+
+  it('tells the holder when nobody waits any more', () => {
+    const { said } = after(HOST, ask('a'), ask('b'), ask('c'), release('b'));
+    expect(said).toEqual([]);
+    expect(after(HOST, ask('a'), ask('b'), release('b')).said).toEqual(['nobody waits, a']);
+    expect(after(HOST, ask('a'), ask('b'), release('b'), ask('c')).said).toEqual(['successor waits, a']);
   });
 
   it('tells a new holder that someone waits already', () => {
@@ -81,7 +89,7 @@ describe('a turn', () => {
   it('frees what it no longer needs, and is then granted no more than the rest', () => {
     const events = [HOST, ask('a'), ask('b', { devices: ['cpu'] })];
     const narrow: TurnEvent = { kind: 'narrow', operation: ref('a'), devices: ['g0'] };
-    expect(after(...events, narrow).said).toEqual(['grant b cpu:2']);
+    expect(after(...events, narrow).said).toEqual(['grant b cpu:2', 'nobody waits, a']);
     expect(after(...events, narrow, ask('a')).said).toEqual(['grant a g0:1']);
   });
 
@@ -106,7 +114,8 @@ describe('a newer mode switch (M11)', () => {
   it('tells the running one, and takes the place of those that wait', () => {
     expect(after(HOST, mode('a'), mode('b')).said).toEqual(['supersede a by b', 'successor waits, a']);
     const { said, turns } = after(HOST, ask('x'), mode('a'), mode('b', 10));
-    expect(said).toEqual(['supersede a by b', 'successor waits, x']);
+    expect(said).toEqual(['supersede a by b']);
+    expect(turns.held.map(({ contended }) => contended)).toEqual([true]);
     expect(turns.queue.map((turn) => turn.operation.runId)).toEqual(['b']);
   });
 

@@ -98,6 +98,7 @@ const tenant = (change: Partial<TenantObservation> & Pick<TenantObservation, 'id
   kind: 'model',
   driver: 'ollama',
   state: 'absent',
+  proven: true,
   holdings: [],
   chargeMb: 0,
   chargeSource: 'simulated',

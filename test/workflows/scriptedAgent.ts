@@ -10,7 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { CompleteAsyncError } from '@temporalio/activity';
 import { type NativeConnection, Worker } from '@temporalio/worker';
 import { failure, toFailure } from '../../src/activities/failures.js';
-import { Fence, StaleEpoch } from '../../src/agent/fence.js';
+import { Fence, NotEntered, StaleEpoch } from '../../src/agent/fence.js';
 import { StateFile } from '../../src/agent/stateFile.js';
 import type {
   AgentActivities,
@@ -117,10 +117,12 @@ export class ScriptedAgent {
       idleRemaining: (tenant) => this.alive('idleRemaining', () => this.remaining(tenant)),
       closeIfIdle: (call) =>
         this.alive('closeIfIdle', async () => {
+          if (!this.fence.hasEntered(call)) throw toFailure(new NotEntered(), NOTHING_ELSE);
           const remainingMs = await this.remaining(call.tenant);
           return { closed: remainingMs === 0, remainingMs };
         }),
       conclude: (call) => this.alive('conclude', () => this.conclude(call)),
+      abandonOperation: async (operation) => this.fence.abandon(operation),
       identifyAgent: () => Promise.resolve({ instance: `life-${this.deaths}`, lockDomain: this.folder }),
     };
   }
@@ -170,8 +172,7 @@ export class ScriptedAgent {
       try {
         const acted = await this.fence.run(
           call,
-          `${round}.${step.id}`,
-          step.devices,
+          { key: `${round}.${step.id}`, name: `${kind} ${step.tenant}`, devices: step.devices },
           new AbortController().signal,
           (signal) => this.effect(kind, call, during, signal),
         );
@@ -229,7 +230,7 @@ export class ScriptedAgent {
       await this.fence.enter(call);
     } catch (error) {
       if (!(error instanceof StaleEpoch)) throw error;
-      throw toFailure(error, { otherwise: FAILURE.agentAway, timeout: FAILURE.agentAway, timeoutMs: 0 });
+      throw toFailure(error, NOTHING_ELSE);
     }
   }
 
@@ -279,5 +280,7 @@ export class ScriptedAgent {
     return this.hardware.embedders[0] === GPU;
   }
 }
+
+const NOTHING_ELSE = { otherwise: FAILURE.agentAway, timeout: FAILURE.agentAway, timeoutMs: 0 };
 
 const PROOF = { beforeMb: {}, afterMb: {}, reclaimMs: null, by: `scripted, for ${EMBEDDER} and ${VLM}` };

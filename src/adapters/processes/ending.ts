@@ -52,14 +52,19 @@ export async function endOwned(record: OwnershipRecord, ending: Ending): Promise
     ['SIGTERM', ending.termMs],
     ['SIGKILL', KILL_MS],
   ] as const) {
-    const proof = await target.signal(name);
-    // A process that exits looks unknown for a moment.
-    const unproven = proof === 'not-ours' || proof === 'unknown';
-    if (await endsWithin(target, unproven ? SETTLE_MS : waitMs, signal)) return 'ended';
-    if (unproven) return proof;
+    let proof = await target.signal(name);
+    if (isUnproven(proof)) {
+      // A process that exits looks unknown for a moment; what it leaves of its group can be proven afterwards.
+      if (await endsWithin(target, SETTLE_MS, signal)) return 'ended';
+      proof = await target.signal(name);
+      if (isUnproven(proof)) return proof;
+    }
+    if (await endsWithin(target, waitMs, signal)) return 'ended';
   }
   return 'stuck';
 }
+
+const isUnproven = (proof: Proof): proof is 'not-ours' | 'unknown' => proof === 'not-ours' || proof === 'unknown';
 
 interface Target {
   ended(): Promise<boolean>;

@@ -8,6 +8,8 @@ import { listed, mb } from './wording.js';
 
 /** An unload of a model that is not in use, the proof included; Ollama gives VRAM back within 0.5–1.5 s. */
 const UNLOAD_MS = 1500;
+/** One token of a model that is there. */
+const PROBE_MS = 200;
 
 /** A step before it has a number: what it changes on each GPU, MB. */
 interface Action {
@@ -25,6 +27,7 @@ interface Action {
   notBeside: string[];
   needsMb: number;
   allowCpu: boolean;
+  confirms: boolean;
   to: string;
   expectedMs: number;
   why: string;
@@ -33,6 +36,7 @@ interface Action {
 export interface Work {
   removals: Removal[];
   placed: Placed[];
+  confirms: { view: TenantView; why: string }[];
   cpuLoads: { view: TenantView; why: string }[];
   because: string;
 }
@@ -42,6 +46,7 @@ export function arrange(host: HostView, work: Work): { steps: PlanStep[]; expect
     ...work.removals
       .map((removal) => removalAction(host, removal))
       .sort((a, b) => byText(a.kind, b.kind) || byText(a.view.id, b.view.id)),
+    ...work.confirms.map(({ view, why }) => confirmation(host, view, why)),
     ...work.cpuLoads.map(({ view, why }) => cpuLoad(host, view, why)),
     ...work.placed.map((placed) => loadAction(host, placed, work.because)),
   ];
@@ -68,9 +73,30 @@ function removalAction(host: HostView, { view, kind, why }: Removal): Action {
     notBeside: [],
     needsMb: 0,
     allowCpu: false,
+    confirms: false,
     to: CPU,
     expectedMs: move ? MOVE_MS : UNLOAD_MS,
     why: `${why}${freed}`,
+  };
+}
+
+/** A probe: it takes nothing that it does not hold, or will hold by itself. */
+function confirmation(host: HostView, view: TenantView, why: string): Action {
+  return {
+    kind: 'load',
+    view,
+    devices: devicesOf(view, []),
+    peakMb: zeros(host),
+    addsMb: zeros(host),
+    freesMb: zeros(host),
+    loads: true,
+    notBeside: [],
+    needsMb: 0,
+    allowCpu: view.tenant.allowCpu || view.onCpu,
+    confirms: true,
+    to: view.tenant.holdings[0]?.device ?? CPU,
+    expectedMs: PROBE_MS,
+    why: `${why}; it is listed, and a probe tells whether it works`,
   };
 }
 
@@ -86,6 +112,7 @@ function cpuLoad(host: HostView, view: TenantView, why: string): Action {
     notBeside: [],
     needsMb: 0,
     allowCpu: true,
+    confirms: false,
     to: CPU,
     expectedMs: view.tenant.loadMs,
     why: `${why}; it runs from system memory`,
@@ -118,6 +145,7 @@ function loadAction(host: HostView, { need, landing, partly, notBeside }: Placed
     notBeside,
     needsMb: partly ? 0 : Math.max(0, need.peakMb - (goesOn ? sum(need.ownMb) : 0)),
     allowCpu: partly || view.tenant.allowCpu,
+    confirms: false,
     to: landsOn[0]?.id ?? CPU,
     expectedMs: move ? MOVE_MS : view.tenant.loadMs,
     why: `${because}; ${room}`,
@@ -162,7 +190,7 @@ function numbered(host: HostView, actions: Action[], before: Set<number>[], acti
     case 'move':
       return { ...base, kind: 'move', to: action.to, freesMb: named(host, action.freesMb) };
     case 'load':
-      return { ...base, kind: 'load', needsMb: action.needsMb, allowCpu: action.allowCpu };
+      return { ...base, kind: 'load', needsMb: action.needsMb, allowCpu: action.allowCpu, confirms: action.confirms };
   }
 }
 

@@ -21,6 +21,8 @@ export interface Demands {
   removals: Removal[];
   /** To a GPU, without fail. */
   needs: Need[];
+  /** Where they should be, but nobody knows yet whether they work (M9: a direct load may be under way). */
+  confirms: { view: TenantView; why: string }[];
   /** Models that are to run from system memory. */
   cpuLoads: { view: TenantView; why: string }[];
   /** To a GPU while there is room (M5). */
@@ -37,7 +39,7 @@ export interface Obstacle {
 }
 
 export function readWishes(host: HostView, target: Target): Demands | Obstacle {
-  const demands: Demands = { removals: [], needs: [], cpuLoads: [], soft: [], notes: [] };
+  const demands: Demands = { removals: [], needs: [], confirms: [], cpuLoads: [], soft: [], notes: [] };
   for (const [id, wish] of Object.entries(target.wishes).sort(([a], [b]) => byText(a, b))) {
     const view = host.tenants.get(id);
     const obstacle = view === undefined ? unobserved(id, wish, target) : readWish(host, view, wish, target, demands);
@@ -70,7 +72,10 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
   if (noGpu && asked && tenant.kind === 'embedder' && wish.place === 'gpu') return noGpuToMoveTo(view);
   const place = noGpu && wish.place.startsWith('gpu') ? 'cpu' : wish.place;
   const why = `${target.because}${noGpu && place !== wish.place ? '; this host has no GPU' : ''}`;
-  if (isThere(view, place)) return null;
+  if (isThere(view, place)) {
+    if (place !== 'absent' && tenant.kind === 'model' && !tenant.proven) demands.confirms.push({ view, why });
+    return null;
+  }
   if (view.unavailable !== null) {
     if (asked || !canWait(view, wish, place, target)) return driverUnavailable(view);
     demands.notes.push({ tenant: view.id, reason: view.unavailable });
@@ -104,7 +109,7 @@ function canWait(view: TenantView, wish: Wish, place: Wish['place'], target: Tar
   return view.tenant.kind === 'embedder' && place === 'cpu' && !view.onGpu;
 }
 
-/** True when nothing need be done. A soft wish is settled later, with the room that there will be. */
+/** True when it is where it is wished. A soft wish is settled later, with the room that there will be. */
 function isThere(view: TenantView, place: Wish['place']): boolean {
   const { tenant, onGpu, onCpu } = view;
   switch (place) {

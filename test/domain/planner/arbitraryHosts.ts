@@ -78,6 +78,7 @@ function tenantArbitrary(id: string, gpuIds: string[], troubles: boolean): fc.Ar
       overheadMb: rarely(0, 200, 1500),
       uses: rarely(0, 2),
       loadMs: fc.constantFrom(0, 2000, 2000, 8000, 20_000),
+      proven: rarely(true, false),
       pinned: rarely(false, true),
       priority: fc.constantFrom(10, 40, 50, 100),
       allowCpu: troubles ? rarely(false, true) : fc.constant(false),

@@ -43,6 +43,7 @@ export const tenant = (id: string, change: Partial<TenantObservation> = {}): Ten
   kind: 'model',
   driver: 'ollama',
   state: 'absent',
+  proven: true,
   holdings: [],
   chargeMb: 4000,
   chargeSource: 'declared',

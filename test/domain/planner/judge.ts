@@ -105,6 +105,11 @@ export function execute(
     running.add(step);
     const t = byId.get(step.tenant);
     if (t === undefined || step.kind === 'unload' || (step.kind === 'move' && step.to === CPU)) return;
+    // A probe takes nothing.
+    if (step.kind === 'load' && step.confirms) {
+      landed.set(step.id, claims.get(step.tenant) ?? {});
+      return;
+    }
     if (step.devices.every((device) => device === CPU)) {
       landed.set(step.id, {});
       onCpu.set(step.id, true);
@@ -165,11 +170,13 @@ function applied(
     if (last.kind === 'unload') {
       return { ...t, state: 'absent', holdings: [], idleForMs: null, residentForMs: null, uses: 0 };
     }
+    if (last.kind === 'load' && last.confirms) return { ...t, proven: true };
     const held = Object.entries(claims.get(t.id) ?? {}).filter(([gpu, mb]) => gpus.includes(gpu) && mb > 0);
     const cpu = (last.kind === 'move' && last.to === CPU) || onCpu.get(last.id) === true || !landed.has(last.id);
     return {
       ...t,
       state: 'resident',
+      proven: true,
       holdings: [...held.map(([device, mb]) => ({ device, mb })), ...(cpu ? [{ device: CPU, mb: t.chargeMb }] : [])],
       idleForMs: 0,
       residentForMs: 0,

@@ -72,6 +72,18 @@ describe('M1: modes', () => {
     expect(reachedTarget(observed, modeTarget('recording', observed), policy())).toBe(true);
     expect(reachedTarget(host([vlm(), clip()]), modeTarget('recording', observed), policy())).toBe(false);
   });
+
+  test('M9: a model that is listed but has not answered proves itself: a direct load may be under way', () => {
+    for (const change of [{}, { allowCpu: true }]) {
+      const listed = host([vlm({ ...on(VLM_MB), proven: false, ...change }), clip(on(CLIP_MB))]);
+      const plan = planOf(planMode('recording', listed));
+      expect(inWords(plan)).toEqual([`s1 move ${EMBEDDER} to ${CPU}`, `s2 load ${VLM} after s1`]);
+      expect(plan.steps[1]).toMatchObject({ confirms: true, needsMb: 0, devices: [GPU], expectedMs: 200 });
+    }
+    // Where it is not wanted, nobody asks.
+    const unwanted = host([vlm({ ...on(VLM_MB), proven: false }), clip()]);
+    expect(planOf(planMode('idle', unwanted)).steps).toEqual([]);
+  });
 });
 
 describe('M5: CLIP in autopilot', () => {

@@ -1,0 +1,119 @@
+import type { GpuSample } from '../adapters/gpu/reader.js';
+import { pause } from '../adapters/processes/pause.js';
+import type { Agent } from '../agent/agent.js';
+import { tellUnloaded } from '../agent/tell.js';
+import type { StepCall } from '../contracts/activities.js';
+import { FAILURE } from '../contracts/failures.js';
+import { tenantName } from '../contracts/names.js';
+import type { Proof } from '../contracts/operation.js';
+import { attemptMs } from '../domain/timeouts.js';
+import type { StepResult } from './attempt.js';
+import { failure, isTimeout } from './failures.js';
+import { sampleNow, usedMbOf } from './vram.js';
+
+/** Of the unload's time, so much is the grace for requests in flight (M4: the grace is included). */
+const GRACE_SHARE = 0.4;
+const LOOK_EVERY_MS = 100;
+
+/** Unloads, and proves it: Ollama lists it no more, and a later sample shows the memory back (M6, law 2). */
+export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSignal): Promise<StepResult> {
+  const { step, operation } = call;
+  const isThere = () => agent.watch.resident().some((one) => one.id === step.tenant);
+  agent.closeGate(step.tenant, operation.runId);
+  await agent.watch.look();
+  const before = agent.sampler.latest();
+  // A former agent may have been killed in the middle: what was used before is what it saw.
+  const former = isThere() ? null : agent.unfinished.of(step.tenant);
+  const beforeMb = former?.kind === 'unload' ? former.beforeMb : usedMbOf(before);
+  if (!isThere() && !agent.reclaims.has(step.tenant)) {
+    // Who does not answer lists nothing either (law 1).
+    const { available, reason } = agent.watch.driver();
+    if (!available) throw failure(FAILURE.driverUnavailable, reason ?? 'Ollama does not answer');
+    return { acted: false, proof: { beforeMb, afterMb: beforeMb, reclaimMs: null, by: 'Ollama does not list it' } };
+  }
+  if (former?.kind !== 'unload') noteBegun(agent, call, beforeMb);
+  agent.setWorking(step.tenant, 'unloading');
+  const sparse = agent.sampler.dense();
+  const startedAt = agent.now();
+  try {
+    if (isThere()) {
+      const graceMs = Math.ceil(attemptMs(step, agent.policy) * GRACE_SHARE);
+      await agent.gates.drain(step.tenant, graceMs, signal);
+      await letGo(agent, call, before, signal);
+    }
+    const goneAt = agent.now();
+    agent.reclaims.gone(step.tenant);
+    await reclaimed(agent, step.tenant, signal);
+    const afterMb = await sampleNow(agent, signal);
+    const proof: Proof = {
+      beforeMb,
+      afterMb,
+      reclaimMs: Math.round(agent.now() - goneAt),
+      by: agent.reclaims.proof(step.tenant) ?? 'Ollama does not list it',
+    };
+    agent.setError(step.tenant, null);
+    tellUnloaded(agent, step.tenant, proof, Math.round(agent.now() - startedAt));
+    return { acted: true, proof };
+  } catch (error) {
+    // One that is gone, but not proven free, stays to be told of by whoever proves it.
+    if (isThere() || !signal.aborted) agent.unfinished.end(step.tenant);
+    throw error;
+  } finally {
+    agent.setWorking(step.tenant, null);
+    sparse();
+  }
+}
+
+function noteBegun(agent: Agent, { step, operation }: StepCall, beforeMb: Proof['beforeMb']): void {
+  const reclaim = agent.reclaims.stored(step.tenant);
+  const { workflowId } = operation;
+  agent.unfinished.begin(step.tenant, { kind: 'unload', workflowId, beforeMb, from: null, to: null, reclaim });
+}
+
+/** Asks Ollama to drop the model, and looks every 100 ms until it lists it no more. */
+async function letGo(agent: Agent, call: StepCall, before: GpuSample, signal: AbortSignal): Promise<void> {
+  const { reclaims, watch } = agent;
+  const { tenant } = call.step;
+  const holdings = agent.observation().tenants.find((one) => one.id === tenant)?.holdings ?? [];
+  // It is there: what an earlier unload left to prove is over.
+  reclaims.cancel(tenant);
+  reclaims.begin(tenant, holdings, agent.pids(tenant), before, agent.options.readerKind !== 'declared');
+  noteBegun(agent, call, usedMbOf(before));
+  try {
+    await agent.ollama.unload(tenantName(tenant), { signal });
+    for (;;) {
+      await watch.look();
+      if (!watch.resident().some((one) => one.id === tenant)) return;
+      signal.throwIfAborted();
+      await pause(LOOK_EVERY_MS, signal);
+    }
+  } catch (error) {
+    reclaims.cancel(tenant);
+    throw error;
+  }
+}
+
+/**
+ * Waits for the proof that the memory is back. Cancelled before, it is no failure: what is not proven still counts as
+ * held. @throws NotReclaimed when the attempt's time has passed, or when the memory settled without coming back
+ */
+export async function reclaimed(agent: Agent, tenant: string, signal: AbortSignal): Promise<void> {
+  if (!agent.reclaims.has(tenant)) return;
+  const held = agent.reclaims.unproven(tenant).map((holding) => `${holding.mb} MB on ${holding.device}`);
+  const notReclaimed = () =>
+    failure(
+      FAILURE.notReclaimed,
+      `${tenant} is gone by its API, but its memory did not come back: ${held.join(', ')}`,
+      'see who holds it (nvidia-smi); the GPU takes nothing new until it is back',
+    );
+  while (agent.reclaims.has(tenant)) {
+    try {
+      await agent.sampler.sampleAfter(agent.now(), { signal, boundMs: 60_000 });
+    } catch (error) {
+      if (!signal.aborted || !isTimeout(signal.reason)) throw error;
+      agent.reclaims.fail(tenant);
+      throw notReclaimed();
+    }
+  }
+  if (agent.reclaims.proof(tenant) === null) throw notReclaimed();
+}

@@ -1,0 +1,129 @@
+import { describe, expect, it, vi } from 'vitest';
+import { createEmbedderActivities } from '../../src/activities/embedder.js';
+import { createModelActivities } from '../../src/activities/models.js';
+import { createObserveActivities } from '../../src/activities/observe.js';
+import { resumeUnfinished } from '../../src/agent/resume.js';
+import { CPU, EMBEDDER } from '../../src/contracts/names.js';
+import { call, load, move, NAME, run, unload, VLM } from '../activities/calls.js';
+import { agentOnFakes, CARD, FakeOllama, type Pieces } from './pieces.js';
+
+const events = ({ agent }: Pieces) => agent.journal.read().map(({ type, workflowId }) => `${type} by ${workflowId}`);
+
+const activitiesOf = ({ agent }: Pieces) => ({
+  ...createModelActivities(agent),
+  ...createEmbedderActivities(agent),
+  ...createObserveActivities(agent),
+});
+
+/** The next life of an agent over the same host and the same folder. */
+async function successor(former: Pieces): Promise<Pieces> {
+  const next = await agentOnFakes({ folder: former.folder, ollama: former.ollama });
+  next.card.stuckMb = former.card.stuckMb;
+  next.card.show();
+  return next;
+}
+
+/** A life that is killed: what it does never answers, and nothing of it is cleaned up. */
+async function killedWhile(kind: 'unload' | 'load'): Promise<Pieces> {
+  const former = await agentOnFakes({ ollama: new FakeOllama() });
+  const { ollama } = former;
+  const { observe, loadTenant, unloadTenant } = activitiesOf(former);
+  if (kind === 'unload') ollama.put(NAME);
+  former.card.show();
+  await run(observe, call(load()));
+  let reached = false;
+  const never = (): Promise<void> => {
+    reached = true;
+    return new Promise(() => {});
+  };
+  ollama.onLoad = ollama.onUnload = never;
+  void run(kind === 'load' ? loadTenant : unloadTenant, call(kind === 'load' ? load() : unload)).catch(() => undefined);
+  await vi.waitFor(() => expect(reached).toBe(true));
+  return former;
+}
+
+describe('an agent whose predecessor was killed in the middle of an effect', () => {
+  it('tells of an unload once its memory is back, once, with what was used before (M6)', async () => {
+    const former = await killedWhile('unload');
+    former.ollama.drop(NAME);
+    former.card.stuckMb = 10_752;
+    const next = await successor(former);
+    resumeUnfinished(next.agent);
+    expect(next.agent.observation().tenants.find(({ id }) => id === VLM)).toMatchObject({
+      state: 'unloading',
+      holdings: [{ device: CARD, mb: 10_752 }],
+    });
+    next.card.show();
+    expect(events(next)).toEqual([]);
+    next.card.stuckMb = 0;
+    await vi.waitFor(() => expect(events(next)).toEqual([`model_unloaded by ${call(unload).operation.workflowId}`]));
+    expect(next.agent.journal.read()[0]?.details).toMatchObject({
+      beforeMb: { [CARD]: 11_552 },
+      afterMb: { [CARD]: 800 },
+      by: expect.stringContaining('used memory dropped by 10752 MB'),
+    });
+    expect(next.agent.unfinished.all()).toEqual([]);
+    next.card.show();
+    expect(events(next)).toHaveLength(1);
+  });
+
+  it('leaves the telling to the operation that goes on with the unload', async () => {
+    const former = await killedWhile('unload');
+    former.ollama.drop(NAME);
+    former.card.stuckMb = 10_752;
+    const next = await successor(former);
+    resumeUnfinished(next.agent);
+    const { observe, unloadTenant } = activitiesOf(next);
+    await run(observe, call(unload));
+    const unloading = run(unloadTenant, call(unload));
+    next.card.stuckMb = 0;
+    expect(await unloading).toMatchObject({ acted: true, proof: { beforeMb: { [CARD]: 11_552 } } });
+    expect(events(next)).toEqual([`model_unloaded by ${call(unload).operation.workflowId}`]);
+  });
+
+  it('forgets an unload that was not carried out', async () => {
+    const next = await successor(await killedWhile('unload'));
+    resumeUnfinished(next.agent);
+    expect(next.agent.unfinished.all()).toEqual([]);
+    next.card.show();
+    expect(events(next)).toEqual([]);
+  });
+
+  it('tells of a load when a probe has proven it, as a step that was done', async () => {
+    const former = await killedWhile('load');
+    former.ollama.put(NAME);
+    const next = await successor(former);
+    resumeUnfinished(next.agent);
+    expect(events(next)).toEqual([]);
+    const { observe, loadTenant } = activitiesOf(next);
+    const view = await run(observe, call(load()));
+    expect(view.observation.tenants.find(({ id }) => id === VLM)).toMatchObject({ state: 'resident', proven: false });
+    const done = await run(loadTenant, call(load({ confirms: true, needsMb: 0 })));
+    expect(done).toMatchObject({ acted: true, proof: { beforeMb: { [CARD]: 800 }, by: 'it answers a probe' } });
+    expect(events(next)).toEqual([`model_loaded by ${call(load()).operation.workflowId}`]);
+  });
+
+  it('forgets a load that was broken off', async () => {
+    const next = await successor(await killedWhile('load'));
+    resumeUnfinished(next.agent);
+    expect(next.agent.unfinished.all()).toEqual([]);
+  });
+
+  it('tells of a move whose new process it adopts', async () => {
+    const next = await agentOnFakes();
+    next.agent.unfinished.begin(EMBEDDER, {
+      kind: 'move',
+      workflowId: 'mode/a',
+      beforeMb: { [CARD]: 1_300 },
+      from: CARD,
+      to: CPU,
+      reclaim: [{ gpu: CARD, beforeMb: 1_300, heldMb: 500, processesBefore: [[900, 500]], ownPids: [900] }],
+    });
+    resumeUnfinished(next.agent);
+    await vi.waitFor(() => expect(events(next)).toEqual(['device_changed by mode/a']));
+    const { observe, moveEmbedder } = activitiesOf(next);
+    await run(observe, call(move(CPU)));
+    expect(await run(moveEmbedder, call(move(CPU)))).toMatchObject({ acted: false });
+    expect(events(next)).toHaveLength(1);
+  });
+});
