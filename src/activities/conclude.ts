@@ -26,6 +26,7 @@ export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'c
 
 function remember(agent: Agent, call: Conclusion): void {
   if (call.mode !== null) agent.setMode(call.mode);
+  if (call.phase !== null) agent.setPhase(call.phase);
   for (const tenant of ensuredLoaded(call, agent.policy)) agent.uses.touch(tenant);
   // M3: an error ends when what was asked for has become true.
   for (const tenant of asked(call, agent.policy)) if (call.outcome.status === 'done') agent.setError(tenant, null);

@@ -39,6 +39,8 @@ export interface AgentOptions {
 
 interface Remembered {
   mode: string;
+  /** Absent in what earlier versions wrote. */
+  phase?: string | null;
   /** Tenants in state error, and why (M19). */
   errors: Record<string, string>;
 }
@@ -104,6 +106,7 @@ export class Agent {
       observation: this.observation(),
       policy: this.policy,
       mode: this.mode,
+      phase: this.phase,
       epochs: this.fence.highest(),
       instance: this.options.instance,
     };
@@ -128,6 +131,15 @@ export class Agent {
 
   setMode(mode: string): void {
     if (mode !== this.mode) this.remembered.set({ ...this.remembered.get(), mode });
+  }
+
+  /** The phase prepared last (P3); null before the first. */
+  get phase(): string | null {
+    return this.remembered.get().phase ?? null;
+  }
+
+  setPhase(phase: string): void {
+    if (phase !== this.phase) this.remembered.set({ ...this.remembered.get(), phase });
   }
 
   setError(tenant: string, reason: string | null): void {

@@ -10,6 +10,7 @@ const VLM_STATES: Record<TenantObservation['state'], VlmState> = {
   resident: 'loaded',
   loading: 'loading',
   unloading: 'unloading',
+  unhealthy: 'error',
   error: 'error',
   unknown: 'error',
 };

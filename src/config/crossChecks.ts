@@ -4,6 +4,7 @@ import type { KeyPath } from './keyPath.js';
 import { VLM_ALIAS } from './modelName.js';
 import { nearest } from './nearest.js';
 import { type Config, ID_PATTERN, type ModeSettings } from './schema.js';
+import { checkServices } from './serviceChecks.js';
 
 export interface Contradiction {
   path: KeyPath;
@@ -17,6 +18,7 @@ export function crossChecks({ config, withoutVram }: Completed): Contradiction[]
     ...withoutVram.map((missing) => missingVram(config, missing)),
     ...checkGpu(config),
     ...checkPorts(config),
+    ...checkServices(config),
     ...Object.entries(config.modes).flatMap(([name, mode]) => [
       ...checkModels(config, name, mode),
       ...checkRoom(config, name, mode),

@@ -43,6 +43,14 @@ const endpoint = text(
   'an http or https address without user and password, for example http://localhost:11434',
 );
 
+const endpointPage = text(
+  z
+    .string()
+    .regex(/^https?:\/\//, { abort: true })
+    .refine((value) => URL.canParse(value) && !new URL(value).username && !new URL(value).hash),
+  'an http or https address, for example http://127.0.0.1:8188/health',
+);
+
 const idleTimeout = z.union([seconds(0.1, WEEK_SECONDS), z.literal('never')]);
 const loadTimeout = seconds(0.1, 3600);
 const unloadTimeout = seconds(0.1, 600);
@@ -101,6 +109,70 @@ const mode = z.strictObject({
     .default('keep')
     .describe(
       'Where the mode wants CLIP. gpu-if-room: on the GPU while more than vram_threshold_for_clip_gpu_mb is free and the VLM is not there.',
+    ),
+});
+
+const serviceName = text(
+  z.string().regex(/^[A-Za-z0-9][\w.-]{0,62}$/),
+  'letters, digits, dots, dashes and underscores',
+);
+const serviceSeconds = seconds(0.1, 3600);
+
+/** How a service tells that it works; exactly one of the four. */
+const health = z.strictObject({
+  http: endpointPage
+    .optional()
+    .describe('A page that answers 200–399, for example http://127.0.0.1:8188/system_stats.'),
+  body: z.string().min(1).optional().describe('With http: text that the page must hold.'),
+  tcp: hostAndPort.optional().describe('An address that takes connections, for example 127.0.0.1:50000.'),
+  log: z.string().min(1).optional().describe('Text in its output that says that it is ready.'),
+  command: argv.optional().describe('A program that ends with 0 while the service works.'),
+  allow_remote: z.boolean().default(false).describe('The address may be on another machine.'),
+  interval_seconds: serviceSeconds.default(5).describe('Seconds between two checks of a ready service.'),
+  timeout_seconds: seconds(0.1, 10).default(5).describe('Seconds that one check may take.'),
+  failures: z.int().min(1).max(100).default(3).describe('So many failed checks in a row make a service unhealthy.'),
+});
+
+/** A service: exactly one of `run`, `container` and `image`. */
+const service = z.strictObject({
+  run: argv.optional().describe('A native service: the program and its arguments, for example [python, main.py].'),
+  directory: filePath.optional().describe('With run: the folder that it runs in.'),
+  adopt: argv.optional().describe('With run: the beginning of the command line of one started by hand, to take over.'),
+  container: z.string().min(1).optional().describe('A Docker container that exists, by its name.'),
+  image: z.string().min(1).optional().describe('A Docker image: vramflow creates the container.'),
+  command: argv.optional().describe('With image: the program and its arguments.'),
+  mounts: z.record(filePath, z.string().min(1)).default({}).describe('With image: folder here → folder there.'),
+  env: z.record(z.string().min(1), z.string()).default({}).describe('Environment variables.'),
+  ports: z.array(port).default([]).describe('TCP ports that it listens on, on loopback.'),
+  vram_mb: megabytes(0).describe('MB of VRAM that it may take; 0 for none.'),
+  priority: priority(50),
+  pinned: z.boolean().default(false).describe('Never stopped to make room for something else.'),
+  health: health.optional().describe('How it tells that it is ready; without it a service that runs is ready.'),
+  start_timeout_seconds: serviceSeconds.default(120).describe('Seconds from the start until it must be ready.'),
+  stop_timeout_seconds: serviceSeconds
+    .default(30)
+    .describe('Seconds that a stop may take, the graceful part included; then it is killed.'),
+});
+
+const phase = z.union([
+  z.array(serviceName),
+  z.strictObject({
+    number: z.int().min(0).max(9999).optional().describe('Its number, for callers that count.'),
+    services: z.array(serviceName).default([]).describe('The services that run in it; all others stop.'),
+  }),
+]);
+
+const docker = z.strictObject({
+  socket: filePath.default('/var/run/docker.sock').describe("Docker's socket."),
+});
+
+const gateway = z.strictObject({
+  listen: hostAndPort.default('127.0.0.1:8000').describe('Where other programs reach vramflow over HTTP.'),
+  open_routes: z
+    .array(z.enum(['/gpu/*', '/api/*']))
+    .default([])
+    .describe(
+      'Routes that programs on this machine may call without a token. Host and Origin are checked all the same.',
     ),
 });
 
@@ -165,6 +237,13 @@ export const fileSchema = z
       .record(modeName, mode)
       .default({})
       .describe('The modes by name. One that is named idle, recording or autopilot replaces the built-in one whole.'),
+    services: z.record(serviceName, service).default({}).describe('Programs that hold the GPU, by name.'),
+    phases: z
+      .record(text(z.string().regex(/^[A-Za-z0-9][\w.-]{0,62}$/), 'a number or a name'), phase)
+      .default({})
+      .describe('The phases: which services run together. A key that is a number is its number too.'),
+    docker: docker.prefault({}).describe('The Docker daemon, for services in containers.'),
+    gateway: gateway.prefault({}).describe('The door for other programs.'),
     temporal: temporal.prefault({}).describe('The Temporal server.'),
     agent: agent.prefault({}).describe('The agent beside the hardware.'),
     data_dir: filePath.optional().describe('Where vramflow keeps its data; by default $XDG_DATA_HOME/vramflow.'),
@@ -175,6 +254,7 @@ export const fileSchema = z
 /** One configuration as the files say it, defaults filled in. */
 export type Settings = z.output<typeof fileSchema>;
 export type ModelSettings = Settings['models'][string];
+export type ServiceSettings = Settings['services'][string];
 export type ModeSettings = Settings['modes'][string];
 
 /** The configuration as the program uses it: complete. */

@@ -1,9 +1,9 @@
 /** The configuration in the words that decisions use. Pure. */
-import { EMBEDDER, modelTenant } from '../contracts/names.js';
-import type { HostPolicy, ModelPolicy, ModePolicy } from '../contracts/policy.js';
+import { EMBEDDER, modelTenant, serviceTenant } from '../contracts/names.js';
+import type { HostPolicy, ModelPolicy, ModePolicy, PhasePolicy, ServicePolicy } from '../contracts/policy.js';
 import type { Wish } from '../contracts/residency.js';
 import { modelOf } from './crossChecks.js';
-import type { Config, ModeSettings } from './schema.js';
+import type { Config, ModeSettings, ServiceSettings } from './schema.js';
 
 export function toHostPolicy(config: Config): HostPolicy {
   return {
@@ -19,6 +19,8 @@ export function toHostPolicy(config: Config): HostPolicy {
       minFreeMb: config.vram_threshold_for_clip_gpu_mb,
       moveTimeoutSeconds: config.clip.move_timeout_seconds,
     },
+    services: Object.entries(config.services).map(([name, service]) => toServicePolicy(name, service)),
+    phases: Object.entries(config.phases).map(([name, phase]) => toPhasePolicy(name, phase)),
     modes: Object.fromEntries(Object.entries(config.modes).map(([name, mode]) => [name, toModePolicy(config, mode)])),
     vramEventThresholdMb: config.vram_event_threshold_mb,
     degradedRetrySeconds: config.degraded_retry_seconds,
@@ -38,6 +40,24 @@ function toModelPolicy(config: Config, name: string, model: Config['models'][str
     loadTimeoutSeconds: model.load_timeout_seconds ?? config.load_timeout_seconds,
     unloadTimeoutSeconds: model.unload_timeout_seconds ?? config.unload_timeout_seconds,
   };
+}
+
+function toServicePolicy(name: string, service: ServiceSettings): ServicePolicy {
+  return {
+    name,
+    driver: service.run ? 'native' : 'docker',
+    declaredMb: service.vram_mb,
+    priority: service.priority,
+    pinned: service.pinned,
+    startTimeoutSeconds: service.start_timeout_seconds,
+    stopTimeoutSeconds: service.stop_timeout_seconds,
+  };
+}
+
+function toPhasePolicy(name: string, phase: Config['phases'][string]): PhasePolicy {
+  const { number, services } = Array.isArray(phase) ? { number: undefined, services: phase } : phase;
+  const ownNumber = /^\d+$/.test(name) ? Number(name) : null;
+  return { name, number: number ?? ownNumber, services: services.map(serviceTenant) };
 }
 
 function toModePolicy(config: Config, mode: ModeSettings): ModePolicy {

@@ -30,8 +30,9 @@ export interface Conclusion extends FencedCall {
   outcome: OperationOutcome;
   /** The first plan, for `why`; later rounds plan what is left of it. Null: nothing was planned. */
   plan: PlanResult | null;
-  /** The mode to remember; null when it does not change. */
+  /** The mode and the phase to remember; null when they do not change. */
   mode: string | null;
+  phase: string | null;
 }
 
 /** On the host's own queue, beside the hardware. */
@@ -43,6 +44,8 @@ export interface AgentActivities {
   unloadTenant(call: StepCall): Promise<StepOutcome>;
   loadTenant(call: StepCall): Promise<StepOutcome>;
   moveEmbedder(call: StepCall): Promise<StepOutcome>;
+  startService(call: StepCall): Promise<StepOutcome>;
+  stopService(call: StepCall): Promise<StepOutcome>;
   /** Milliseconds until the model may count as idle: 0 when it is, null when it is not resident. */
   idleRemaining(tenant: string): Promise<number | null>;
   /** Under a turn: closes the gate if the model is idle still, else answers the milliseconds that remain. */

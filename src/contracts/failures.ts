@@ -15,6 +15,10 @@ export const FAILURE = {
   notReclaimed: 'NotReclaimed',
   /** Loaded, but partly in system memory, and the configuration does not allow it. */
   partialOffload: 'PartialOffload',
+  /** A service did not become ready, or did not stop; its last log lines are in the message. */
+  serviceFailed: 'ServiceFailed',
+  /** The executable, image or container of a service is not there. */
+  serviceMissing: 'ServiceMissing',
   /** The room that the plan counted on is gone: observe and plan anew. */
   premiseGone: 'PremiseGone',
   /** Ollama cannot be reached or answers with errors (M16). */
@@ -36,6 +40,7 @@ export const FAILURE = {
   /** No agent took the work in time. */
   agentAway: 'AgentAway',
   unknownMode: 'UnknownMode',
+  unknownPhase: 'UnknownPhase',
   unknownTenant: 'UnknownTenant',
   secondAgent: 'SecondAgent',
 } as const;

@@ -11,12 +11,17 @@ export const workflowId = {
   modeTransition: (host: string, request: string) => `mode/${host}/${request}`,
   modelOperation: (host: string, name: string, verb: ModelVerb, request: string) =>
     `model/${host}/${name}/${verb}/${request}`,
+  phasePreparation: (host: string, phase: string, request: string) => `phase/${host}/${phase}/${request}`,
+  serviceOperation: (host: string, service: string, verb: ServiceVerb, request: string) =>
+    `service/${host}/${service}/${verb}/${request}`,
   idleUnload: (host: string, model: string) => `idle/${host}/${model}`,
   reconciliation: (host: string, sequence: string) => `reconcile/${host}/${sequence}`,
 } as const;
 
 /** What a `modelOperation` can be asked for; the moves are for the embedder. */
 export type ModelVerb = 'load' | 'unload' | 'move-cpu' | 'move-cuda';
+
+export type ServiceVerb = 'start' | 'stop' | 'restart';
 
 /**
  * Search attributes of every vramflow workflow. All are keywords; a worker registers them at start,
@@ -34,6 +39,12 @@ export const modelTenant = (model: string): string => `model/${model}`;
 
 /** The name inside a tenant id: `model/qwen3-vl:8b` → `qwen3-vl:8b`. */
 export const tenantName = (tenant: string): string => tenant.slice(tenant.indexOf('/') + 1);
+
+/** A service as a tenant, for example `service/comfyui`. */
+export const serviceTenant = (service: string): string => `service/${service}`;
+
+export const isService = (tenant: string): boolean => tenant.startsWith('service/');
+export const isModel = (tenant: string): boolean => tenant.startsWith('model/');
 
 /** The one embedder of a host. */
 export const EMBEDDER = 'embedder/clip';

@@ -1,5 +1,6 @@
 /** An operation: one workflow that carries out one plan under a turn; and the messages between it and its host. */
 
+import type { ServiceVerb } from './names.js';
 import type { PlanResult, Refusal } from './plan.js';
 import type { HostPolicy } from './policy.js';
 import type { HostObservation } from './residency.js';
@@ -8,6 +9,8 @@ import type { HostObservation } from './residency.js';
 export type OperationGoal =
   | { kind: 'mode'; mode: string }
   | { kind: 'model'; tenant: string; verb: 'load' | 'unload'; demand: boolean }
+  | { kind: 'phase'; phase: string }
+  | { kind: 'service'; tenant: string; verb: ServiceVerb }
   | { kind: 'embedder'; device: 'cpu' | 'cuda' }
   | { kind: 'idle-unload'; tenant: string }
   | { kind: 'reconcile'; reason: string };
@@ -73,9 +76,11 @@ export interface EpochRefusal {
 export interface Intents {
   /** The mode reached last (M1); `idle` at first. */
   mode: string;
+  /** The phase prepared last (P3), by its name; null before the first. */
+  phase: string | null;
   /** A move asked for by hand holds until the next mode switch. */
   embedderByHand: 'cpu' | 'cuda' | null;
-  /** Models that are resident because someone wanted them; what died of these is restored. */
+  /** Models and services that are resident because someone wanted them; what died of these is restored. */
   wanted: string[];
   /** Wanted models that an on-demand load pushed out, and by whom; restored when that demand ends. */
   displaced: { tenant: string; by: string }[];
@@ -134,8 +139,9 @@ export interface OperationOutcome {
 export interface AgentView {
   observation: HostObservation;
   policy: HostPolicy;
-  /** The mode that the agent has on disk. */
+  /** The mode and the phase that the agent has on disk. */
   mode: string;
+  phase: string | null;
   /** The highest epochs that the agent has seen, by device. */
   epochs: Epochs;
   /** Of this start of the agent. */

@@ -17,6 +17,29 @@ export interface ModelPolicy {
   unloadTimeoutSeconds: number;
 }
 
+export interface ServicePolicy {
+  name: string;
+  driver: 'docker' | 'native';
+  /** MB of VRAM that it may take; 0: it uses no GPU. */
+  declaredMb: number;
+  /** Higher wins; default 50. */
+  priority: number;
+  pinned: boolean;
+  /** P2, default 120: from the start until it is ready. */
+  startTimeoutSeconds: number;
+  /** P2, default 30: the graceful stop included. */
+  stopTimeoutSeconds: number;
+}
+
+/** P3: which services a phase lists; every other one stops. */
+export interface PhasePolicy {
+  name: string;
+  /** Null for a phase that is known by its name only. */
+  number: number | null;
+  /** Tenant ids. */
+  services: string[];
+}
+
 export interface EmbedderPolicy {
   /** What the user wrote, for example `ViT-B-32`. */
   model: string;
@@ -42,6 +65,8 @@ export interface HostPolicy {
   vlmModel: string;
   models: ModelPolicy[];
   embedder: EmbedderPolicy;
+  services: ServicePolicy[];
+  phases: PhasePolicy[];
   modes: Record<string, ModePolicy>;
   /** M15, default 100 MB. */
   vramEventThresholdMb: number;

@@ -30,15 +30,18 @@ export interface DeviceObservation {
   source: FigureSource;
 }
 
-export type TenantKind = 'model' | 'embedder';
-export type DriverId = 'ollama' | 'clip';
+export type TenantKind = 'model' | 'embedder' | 'service';
+export type DriverId = 'ollama' | 'clip' | 'docker' | 'native';
 
 /**
  * - `absent`: holds nothing; for the embedder: its optional part is not installed
  * - `error`: the last operation failed for good (M19)
+ * - `unhealthy`: a service that runs and fails its health checks
  * - `unknown`: its driver cannot be asked
+ *
+ * Of a service, in P2's words: stopped, starting, ready, stopping, failed, unhealthy.
  */
-export type TenantState = 'absent' | 'loading' | 'resident' | 'unloading' | 'error' | 'unknown';
+export type TenantState = 'absent' | 'loading' | 'resident' | 'unloading' | 'unhealthy' | 'error' | 'unknown';
 
 export interface Holding {
   /** A GPU's UUID or `cpu`. */
@@ -47,7 +50,7 @@ export interface Holding {
 }
 
 export interface TenantObservation {
-  /** `model/<name>` or `embedder/clip`. */
+  /** `model/<name>`, `service/<name>` or `embedder/clip`. */
   id: string;
   kind: TenantKind;
   driver: DriverId;
@@ -103,16 +106,16 @@ export interface HostObservation {
 
 /**
  * What somebody wants of one tenant.
- * - `gpu`: on a GPU (on the CPU where the host has no GPU at all)
+ * - `gpu`: on a GPU (on the CPU where the host has no GPU at all); `anew`: also when it is there, it is started again
  * - `gpu-if-room`: on a GPU while more than `minFreeMb` would be free without it and none of `notBeside` is
  *   resident or loading; else on the CPU, which is not an error (M5)
  * - `cpu`: in system memory
  * - `absent`: not resident
  */
 export type Wish =
-  | { place: 'gpu' }
+  | { place: 'gpu'; anew?: boolean }
   | { place: 'gpu-if-room'; minFreeMb: number; notBeside: string[] }
-  | { place: 'cpu' }
+  | { place: 'cpu'; anew?: boolean }
   | { place: 'absent' };
 
 /** The residency wanted. Tenants without a wish stay as they are unless room is needed. */

@@ -13,6 +13,8 @@ const PERMANENT: FailureType[] = [
   FAILURE.modelMissing,
   FAILURE.partMissing,
   FAILURE.partialOffload,
+  FAILURE.serviceFailed,
+  FAILURE.serviceMissing,
   FAILURE.unknownTenant,
 ];
 

@@ -2,6 +2,7 @@ import { FAILURE } from '../contracts/failures.js';
 import { tenantName } from '../contracts/names.js';
 import type { OperationGoal } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
+import { findPhase } from './phases.js';
 
 /** A goal must name what the configuration has (law 12). Null: it does. */
 export function checkGoal(
@@ -23,6 +24,20 @@ export function checkGoal(
         .map((model) => model.name)
         .sort()
         .join(', ')}`,
+    };
+  }
+  if (goal.kind === 'phase' && findPhase(policy, goal.phase) === null) {
+    return {
+      type: FAILURE.unknownPhase,
+      message: `the configuration has no phase "${goal.phase}"`,
+      remedy: `the phases are: ${policy.phases.map(({ name }) => name).join(', ') || 'none'}`,
+    };
+  }
+  if (goal.kind === 'service' && !policy.services.some(({ name }) => name === tenantName(goal.tenant))) {
+    return {
+      type: FAILURE.unknownTenant,
+      message: `the configuration has no service "${tenantName(goal.tenant)}"`,
+      remedy: `the services are: ${policy.services.map(({ name }) => name).join(', ') || 'none'}`,
     };
   }
   return null;

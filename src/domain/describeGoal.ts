@@ -8,6 +8,10 @@ export function describeGoal(goal: OperationGoal): string {
       return `mode ${goal.mode}`;
     case 'model':
       return `${goal.verb} ${tenantName(goal.tenant)}${goal.demand ? ' on demand' : ''}`;
+    case 'phase':
+      return `phase ${goal.phase}`;
+    case 'service':
+      return `${goal.verb} ${tenantName(goal.tenant)}`;
     case 'embedder':
       return `move CLIP to ${goal.device}`;
     case 'idle-unload':

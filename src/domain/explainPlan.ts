@@ -5,6 +5,7 @@ import type { HostObservation } from '../contracts/residency.js';
 import { labelOf } from './planner/hostView.js';
 import { listed, mb, seconds } from './planner/wording.js';
 import { planPeaks, type StepPeak } from './planResidency.js';
+import { verbOf } from './verbs.js';
 
 type Plan = Extract<PlanResult, { kind: 'plan' }>;
 
@@ -45,9 +46,9 @@ const isChanged = ({ device, peakMb }: StepPeak, all: StepPeak[]): boolean =>
 function whatItDoes(step: PlanStep, observed: HostObservation): string {
   switch (step.kind) {
     case 'unload':
-      return `unload ${step.tenant}`;
+      return `${verbOf(step)} ${step.tenant}`;
     case 'load':
-      return `load ${step.tenant}${step.devices.every((device) => device === CPU) ? ' on the CPU' : ''}`;
+      return `${verbOf(step)} ${step.tenant}${step.devices.every((device) => device === CPU) ? ' on the CPU' : ''}`;
     case 'move':
       return `move ${step.tenant} to ${step.to === CPU ? 'the CPU' : labelById(observed, step.to)}`;
   }

@@ -1,10 +1,12 @@
 import type { Edge } from '../contracts/messages.js';
+import { EMBEDDER } from '../contracts/names.js';
 import type { Intents, OperationGoal, OperationOutcome } from '../contracts/operation.js';
 import type { HostObservation } from '../contracts/residency.js';
 
 /** What a host wants before anybody asked for anything (M1: `idle` at first). */
 export const noIntents = (mode = 'idle'): Intents => ({
   mode,
+  phase: null,
   embedderByHand: null,
   wanted: [],
   displaced: [],
@@ -14,13 +16,14 @@ export const noIntents = (mode = 'idle'): Intents => ({
 /** A new host chain does not know who wanted what: what is resident of the configuration counts as wanted. */
 export const wantedAtFirst = (observed: HostObservation): string[] =>
   observed.tenants
-    .filter((tenant) => tenant.kind === 'model' && tenant.configured && tenant.state === 'resident')
+    .filter((tenant) => tenant.kind !== 'embedder' && tenant.configured && tenant.state === 'resident')
     .map((tenant) => tenant.id)
     .sort();
 
-const modelsOf = (residency: Record<string, string[]>): string[] =>
+/** What can be restored: models and services. The embedder has its own rule. */
+const restorable = (residency: Record<string, string[]>): string[] =>
   Object.keys(residency)
-    .filter((tenant) => tenant.startsWith('model/') && (residency[tenant]?.length ?? 0) > 0)
+    .filter((tenant) => tenant !== EMBEDDER && (residency[tenant]?.length ?? 0) > 0)
     .sort();
 
 /**
@@ -32,18 +35,22 @@ export function afterOperation(intents: Intents, outcome: OperationOutcome): Int
   if (outcome.residency === null) return intents;
   const { goal, status } = outcome;
   const reachedMode = goal.kind === 'mode' && status === 'done' ? goal.mode : null;
-  const present = modelsOf(outcome.residency);
+  const reachedPhase = goal.kind === 'phase' && status === 'done' ? goal.phase : null;
+  // What is there after a mode or a phase is what is wanted: it is moved to once.
+  const isNewStart = reachedMode !== null || reachedPhase !== null;
+  const present = restorable(outcome.residency);
   const dismissed = dismissedBy(outcome, present);
   const resident = present.filter((tenant) => tenant !== dismissed);
   const pushedOut = pushedOutBy(outcome).filter((tenant) => !resident.includes(tenant));
-  const displaced = reachedMode === null ? displacedAfter(intents, outcome, { resident, pushedOut, dismissed }) : [];
+  const displaced = isNewStart ? [] : displacedAfter(intents, outcome, { resident, pushedOut, dismissed });
   // Brought back at the demand's end if it found room then; if it did not, not later.
   const hadItsChance = intents.displaced.filter(({ by }) => by === dismissed && status === 'done');
   const gone = [dismissed, ...pushedOut, ...hadItsChance.map((entry) => entry.tenant)];
-  const died = reachedMode === null ? intents.wanted.filter((tenant) => !gone.includes(tenant)) : [];
+  const died = isNewStart ? [] : intents.wanted.filter((tenant) => !gone.includes(tenant));
   return {
     ...intents,
     mode: reachedMode ?? intents.mode,
+    phase: reachedPhase ?? intents.phase,
     embedderByHand: byHand(intents, outcome),
     wanted: [...new Set([...resident, ...died, ...displaced.map((entry) => entry.tenant)])].sort(),
     displaced,
@@ -60,7 +67,9 @@ function dismissedBy({ goal, status }: OperationOutcome, present: string[]): str
 }
 
 const isUnload = (goal: OperationGoal): goal is Extract<OperationGoal, { tenant: string }> =>
-  goal.kind === 'idle-unload' || (goal.kind === 'model' && goal.verb === 'unload');
+  goal.kind === 'idle-unload' ||
+  (goal.kind === 'model' && goal.verb === 'unload') ||
+  (goal.kind === 'service' && goal.verb === 'stop');
 
 /** What made room; some of it may have been put back after a failure. */
 const pushedOutBy = ({ displaced, steps }: OperationOutcome): string[] => [

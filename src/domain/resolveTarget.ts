@@ -1,9 +1,11 @@
 /** What is wanted of a host now: the request at hand, on top of what the host wants already. */
-import { EMBEDDER, modelTenant } from '../contracts/names.js';
+import { EMBEDDER, modelTenant, serviceTenant } from '../contracts/names.js';
 import type { Intents, OperationGoal } from '../contracts/operation.js';
-import type { HostPolicy } from '../contracts/policy.js';
+import type { HostPolicy, ServicePolicy } from '../contracts/policy.js';
 import type { HostObservation, Target, Wish } from '../contracts/residency.js';
 import { describeGoal } from './describeGoal.js';
+import { findPhase } from './phases.js';
+import { servicePolicy } from './timeouts.js';
 
 /** The priority of what a person or a mode asks for. An on-demand load has the priority of its model. */
 const PERSON = 100;
@@ -34,6 +36,10 @@ export function resolveTarget(
       return goal.verb === 'load' ? load(goal, because, situation) : unload(goal.tenant, because, situation, true);
     case 'idle-unload':
       return unload(goal.tenant, because, situation, false);
+    case 'phase':
+      return phase(goal.phase, because, situation);
+    case 'service':
+      return service(goal, because, policy);
     case 'embedder': {
       const wish: Wish = { place: goal.device === 'cuda' ? 'gpu' : 'cpu' };
       return { wishes: { [EMBEDDER]: wish }, because, priority: PERSON, asked: EMBEDDER };
@@ -42,6 +48,34 @@ export function resolveTarget(
       return reconcile(because, situation);
   }
 }
+
+/** P3: what the phase does not list stops, whatever its priority; an empty phase frees everything. */
+function phase(asked: string, because: string, { policy, observed }: Situation): Target {
+  const listed = findPhase(policy, asked)?.services ?? [];
+  const wishes: Record<string, Wish> = {};
+  for (const one of policy.services) {
+    const tenant = serviceTenant(one.name);
+    wishes[tenant] = listed.includes(tenant) ? runs(one) : { place: 'absent' };
+  }
+  if (listed.length > 0) return { wishes, because, priority: PERSON };
+  for (const { id, kind } of observed.tenants) if (kind === 'model') wishes[id] = { place: 'absent' };
+  return { wishes: { ...wishes, [EMBEDDER]: { place: 'cpu' } }, because, priority: PERSON };
+}
+
+/** P5: a single start makes room with the priority of its service. */
+function service(
+  { tenant, verb }: Extract<OperationGoal, { kind: 'service' }>,
+  because: string,
+  policy: HostPolicy,
+): Target {
+  const one = servicePolicy(policy, tenant);
+  const wish: Wish = verb === 'stop' || one === undefined ? { place: 'absent' } : runs(one);
+  const wishes = { [tenant]: verb === 'restart' && wish.place !== 'absent' ? { ...wish, anew: true } : wish };
+  return { wishes, because, priority: one?.priority ?? 0, asked: tenant };
+}
+
+const runs = ({ declaredMb }: ServicePolicy) =>
+  declaredMb > 0 ? ({ place: 'gpu' } as const) : ({ place: 'cpu' } as const);
 
 interface Situation {
   intents: Intents;
@@ -80,7 +114,7 @@ function unload(tenant: string, because: string, situation: Situation, byPerson:
  * that both are wanted would displace each other for ever. What a demand displaced stays away until that demand ends.
  */
 function reconcile(because: string, situation: Situation): Target {
-  const { intents } = situation;
+  const { intents, policy } = situation;
   const heldBack = intents.displaced
     .filter(({ by }) => intents.wanted.includes(by) || isResident(by, situation))
     .map(({ tenant }) => tenant);
@@ -88,7 +122,7 @@ function reconcile(because: string, situation: Situation): Target {
   return {
     wishes: {
       ...embedderWish(situation, { loads: restored, ends: null }),
-      ...Object.fromEntries(restored.map((model) => [model, IF_IT_FITS])),
+      ...Object.fromEntries(restored.map((tenant) => [tenant, restoredTo(tenant, policy)])),
     },
     because,
     priority: 0,
@@ -123,6 +157,10 @@ const isDegraded = ({ intents, observed }: Situation): boolean => {
   return ollama ? !ollama.available : intents.degradedReason !== null;
 };
 
+/** A service without VRAM has its room anywhere. */
+const restoredTo = (tenant: string, policy: HostPolicy): Wish =>
+  servicePolicy(policy, tenant)?.declaredMb === 0 ? { place: 'cpu' } : IF_IT_FITS;
+
 const modeWishes = (policy: HostPolicy, mode: string): Record<string, Wish> =>
   Object.hasOwn(policy.modes, mode) ? (policy.modes[mode]?.wishes ?? {}) : {};
 
@@ -133,7 +171,8 @@ const isResident = (tenant: string, situation: Situation): boolean =>
   ['resident', 'loading'].includes(stateOf(tenant, situation) ?? 'absent');
 
 /** Gone, and the driver says so. What failed for good is not tried again by itself (M19); what is unknown has not died. */
-const hasDied = (tenant: string, situation: Situation): boolean => stateOf(tenant, situation) === 'absent';
+const hasDied = (tenant: string, situation: Situation): boolean =>
+  ['absent', 'unhealthy'].includes(stateOf(tenant, situation) ?? '');
 
 function priorityOf(tenant: string, { policy, observed }: Situation): number {
   const configured = policy.models.find((model) => modelTenant(model.name) === tenant)?.priority;

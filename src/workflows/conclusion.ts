@@ -107,9 +107,10 @@ function showEnd({ input: { goal, requestedBy } }: Operation, { status, summary 
 async function record(operation: Operation, outcome: OperationOutcome): Promise<OperationOutcome> {
   const { goal, requestedBy, host } = operation.input;
   const mode = outcome.status === 'done' && goal.kind === 'mode' ? goal.mode : null;
+  const phase = outcome.status === 'done' && goal.kind === 'phase' ? goal.phase : null;
   // The plan that says what was done and why: later rounds plan what is left of it.
   const plan = operation.plans[0] ?? null;
-  const conclusion = { ...operation.call(), goal, requestedBy, outcome, plan, mode };
+  const conclusion = { ...operation.call(), goal, requestedBy, outcome, plan, mode, phase };
   try {
     await agentReads(host).conclude.executeWithOptions({ summary: outcome.summary.slice(0, 190) }, [conclusion]);
     return outcome;

@@ -182,7 +182,7 @@ class Host {
     if (this.agent === null) await this.recognise();
     const firstLook = this.policy === null;
     this.policy = view.policy;
-    if (firstLook) this.intents = { ...this.intents, mode: view.mode, wanted: wantedAtFirst(view.observation) };
+    if (firstLook) this.intents = { ...this.intents, mode: view.mode, phase: view.phase, wanted: wantedAtFirst(view.observation) };
     this.takeDriverState(view.observation);
     this.takeDevices(view.observation, firstLook ? view.epochs : {});
     this.reconcileIfNeeded(view.observation, firstLook ? 'the host came up' : 'a look at the host');

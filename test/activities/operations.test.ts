@@ -171,6 +171,7 @@ describe('the conclusion', () => {
     outcome: outcome(),
     plan: { kind: 'plan', steps: [], because: '', displaced: [], rejected: [], expectedMs: 0 },
     mode: 'recording',
+    phase: null,
     ...change,
   });
 

@@ -11,6 +11,8 @@ const policy: HostPolicy = {
   vlmModel: 'v:1',
   models: [],
   embedder: { model: 'm', declaredMb: 500, priority: 40, minFreeMb: 1024, moveTimeoutSeconds: 30 },
+  services: [],
+  phases: [],
   modes: {},
   vramEventThresholdMb: 100,
   degradedRetrySeconds: 30,

@@ -132,6 +132,8 @@ export const policyOf = (host: string): HostPolicy => ({
     },
   ],
   embedder: { model: 'ViT-B-32', declaredMb: CLIP_MB, priority: 40, minFreeMb: 1_024, moveTimeoutSeconds: 30 },
+  services: [],
+  phases: [],
   modes: {
     idle: { wishes: {} },
     recording: { wishes: { [VLM]: { place: 'gpu' }, [EMBEDDER]: { place: 'cpu' } } },

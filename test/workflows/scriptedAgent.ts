@@ -114,6 +114,8 @@ export class ScriptedAgent {
       loadTenant: (call) => this.step('loadTenant', 'load', call),
       unloadTenant: (call) => this.step('unloadTenant', 'unload', call),
       moveEmbedder: (call) => this.step('moveEmbedder', 'move', call),
+      startService: noServices,
+      stopService: noServices,
       idleRemaining: (tenant) => this.alive('idleRemaining', () => this.remaining(tenant)),
       closeIfIdle: (call) =>
         this.alive('closeIfIdle', async () => {
@@ -258,6 +260,7 @@ export class ScriptedAgent {
       observation: this.hardware.observation(this.host, await this.idleForMs()),
       policy: policyOf(this.host),
       mode: this.disk.mode,
+      phase: null,
       epochs: this.epochs,
       instance: `life-${this.deaths}`,
     };
@@ -280,6 +283,10 @@ export class ScriptedAgent {
     return this.hardware.embedders[0] === GPU;
   }
 }
+
+const noServices = (): never => {
+  throw failure(FAILURE.unknownTenant, 'the scripted host has no services');
+};
 
 const NOTHING_ELSE = { otherwise: FAILURE.agentAway, timeout: FAILURE.agentAway, timeoutMs: 0 };
 

@@ -32,10 +32,22 @@ export interface Ending {
  */
 export type EndResult = 'ended' | 'stuck' | 'not-ours' | 'unknown';
 
+export interface EndTarget {
+  /** Whether nothing of it lives any more. */
+  ended(): Promise<boolean>;
+  /** Answers what was found; only after `ours` a signal was sent. */
+  signal(name: 'SIGTERM' | 'SIGKILL'): Promise<Proof>;
+}
+
 /** Safe to repeat: a process that is gone is `ended`. Rejects with the signal's reason on abort. */
-export async function endOwned(record: OwnershipRecord, ending: Ending): Promise<EndResult> {
+export function endOwned(record: OwnershipRecord, ending: Ending): Promise<EndResult> {
+  const { handle } = ending;
+  return endTarget(handle !== null && record.bootId === null ? heldTarget(handle) : provenTarget(record), ending);
+}
+
+/** As `endOwned`, for whatever can be proven and signalled. */
+export async function endTarget(target: EndTarget, ending: Omit<Ending, 'handle'>): Promise<EndResult> {
   const { signal } = ending;
-  const target = ending.handle !== null && record.bootId === null ? heldTarget(ending.handle) : provenTarget(record);
   if (await target.ended()) return 'ended';
   if (ending.ask !== null && ending.graceMs > 0) {
     const graceEnds = performance.now() + ending.graceMs;
@@ -66,16 +78,11 @@ export async function endOwned(record: OwnershipRecord, ending: Ending): Promise
 
 const isUnproven = (proof: Proof): proof is 'not-ours' | 'unknown' => proof === 'not-ours' || proof === 'unknown';
 
-interface Target {
-  ended(): Promise<boolean>;
-  signal(name: 'SIGTERM' | 'SIGKILL'): Promise<Proof>;
-}
-
-function provenTarget(record: OwnershipRecord): Target {
+function provenTarget(record: OwnershipRecord): EndTarget {
   return { ended: () => hasEnded(record), signal: (name) => signalOurs(record, name) };
 }
 
-function heldTarget(handle: ChildProcess): Target {
+function heldTarget(handle: ChildProcess): EndTarget {
   const ended = () => handle.exitCode !== null || handle.signalCode !== null;
   return {
     ended: async () => ended(),
@@ -86,7 +93,7 @@ function heldTarget(handle: ChildProcess): Target {
   };
 }
 
-async function endsWithin(target: Target, ms: number, signal: AbortSignal): Promise<boolean> {
+async function endsWithin(target: EndTarget, ms: number, signal: AbortSignal): Promise<boolean> {
   const until = performance.now() + ms;
   for (;;) {
     if (await target.ended()) return true;

@@ -1,5 +1,5 @@
 /** Reads Linux's /proc. Each function answers null where that is impossible: no such process, no right, no /proc. */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 import { uptime } from 'node:os';
 
 /** The environment variable that marks a process as started by vramflow; its value is unique to the start. */
@@ -9,14 +9,18 @@ export const OWNER_VARIABLE = 'VRAMFLOW_OWNER';
 const TICK_MS = 10;
 
 /** Field numbers of /proc/<pid>/stat (proc(5)), counted from the field after the command's name. */
-const FIELD = { state: 0, group: 2, startTicks: 19 } as const;
+const FIELD = { state: 0, parent: 1, group: 2, session: 3, startTicks: 19 } as const;
 
 export interface ProcessSight {
   pid: number;
   /** Ended but not yet reaped: holds no memory any more. */
   ended: boolean;
+  /** 1, or a subreaper, once the parent has ended. */
+  parent: number;
   /** The process group, which a signal can go to as a whole. */
   group: number;
+  /** Its number belongs to no other process while a member lives. */
+  session: number;
   /** Since the boot, in ticks of 10 ms; with the pid and the boot id it names a process for ever. */
   startTicks: number;
 }
@@ -40,10 +44,11 @@ export async function lookAt(pid: number): Promise<Sight> {
   // The command's name stands in brackets and may itself hold blanks and brackets.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const state = fields[FIELD.state] ?? '';
-  const group = Number(fields[FIELD.group]);
-  const startTicks = Number(fields[FIELD.startTicks]);
-  if (!Number.isInteger(group) || !Number.isInteger(startTicks)) return 'unknown';
-  return { pid, ended: state === 'Z' || state === 'X', group, startTicks };
+  const [parent, group, session, startTicks] = (['parent', 'group', 'session', 'startTicks'] as const).map((field) =>
+    Number(fields[FIELD[field]]),
+  ) as [number, number, number, number];
+  if (![parent, group, session, startTicks].every(Number.isInteger)) return 'unknown';
+  return { pid, ended: state === 'Z' || state === 'X', parent, group, session, startTicks };
 }
 
 /**
@@ -57,6 +62,28 @@ export async function readMarker(pid: number): Promise<{ marker: string | null }
   const prefix = `${OWNER_VARIABLE}=`;
   const entry = environment.split('\0').find((line) => line.startsWith(prefix));
   return { marker: entry === undefined ? null : entry.slice(prefix.length) };
+}
+
+/** The command line that the process shows, which it can change; null when it has ended or shows none. */
+export async function readArgv(pid: number): Promise<string[] | null> {
+  const text = await readProc(pid, 'cmdline');
+  return text === 'gone' || text === 'unknown' || text === '' ? null : text.replace(/\0$/, '').split('\0');
+}
+
+/** The file that the process runs, which the kernel says; null when it has ended or is not ours to look at. */
+export async function readExecutable(pid: number): Promise<string | null> {
+  try {
+    return await readlink(`/proc/${pid}/exe`);
+  } catch {
+    // Gone, a kernel thread, or another user's.
+    return null;
+  }
+}
+
+/** Whether this very process lives: another one under its pid has another start time. */
+export async function stillLives({ pid, startTicks }: Pick<ProcessSight, 'pid' | 'startTicks'>): Promise<boolean> {
+  const sight = await lookAt(pid);
+  return typeof sight !== 'string' && !sight.ended && sight.startTicks === startTicks;
 }
 
 /** Every live process that carries this marker: the one started with it and its descendants. */
@@ -84,7 +111,7 @@ export function ageMs(startTicks: number): number {
   return Math.max(0, Math.round(uptime() * 1000) - startTicks * TICK_MS);
 }
 
-async function readProc(pid: number, file: 'stat' | 'environ'): Promise<string> {
+async function readProc(pid: number, file: 'stat' | 'environ' | 'cmdline'): Promise<string> {
   try {
     return await readFile(`/proc/${pid}/${file}`, 'utf8');
   } catch (error) {

@@ -25,7 +25,7 @@ export const newMarker = (): string => `vramflow-${randomUUID()}`;
  */
 export async function spawnOwned<Details extends object>(
   store: RecordStore<Details>,
-  options: { marker: string; command: string[]; env: NodeJS.ProcessEnv; log: string; details: Details },
+  options: { marker: string; command: string[]; env: NodeJS.ProcessEnv; cwd?: string; log: string; details: Details },
 ): Promise<OwnedStart<Details>> {
   const { marker, command, details } = options;
   const [file, ...args] = command;
@@ -33,12 +33,10 @@ export async function spawnOwned<Details extends object>(
   const bootId = await readBootId();
   const intent = { ...details, marker, bootId, pid: null, startTicks: null, command };
   await store.write(intent);
-  const handle = await start(file, args, { marker, env: options.env, log: options.log }).catch(
-    async (error: unknown) => {
-      await store.remove(marker);
-      throw error;
-    },
-  );
+  const handle = await start(file, args, options).catch(async (error: unknown) => {
+    await store.remove(marker);
+    throw error;
+  });
   try {
     const sight = handle.pid === undefined ? 'unknown' : await lookAt(handle.pid);
     const startTicks = typeof sight === 'string' ? null : sight.startTicks;
@@ -63,12 +61,13 @@ export function killByHandle(handle: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'
 async function start(
   file: string,
   args: string[],
-  options: { marker: string; env: NodeJS.ProcessEnv; log: string },
+  options: { marker: string; env: NodeJS.ProcessEnv; cwd?: string; log: string },
 ): Promise<ChildProcess> {
   const log = await open(options.log, 'a', 0o600);
   try {
     const handle = spawn(file, args, {
       detached: true,
+      cwd: options.cwd,
       stdio: ['ignore', log.fd, log.fd],
       env: { ...options.env, [OWNER_VARIABLE]: options.marker },
     });

@@ -7,8 +7,13 @@ export interface ServiceSight {
   state: 'absent' | 'running' | 'unknown';
   /** Names one run of it: another run has another name, also under the same pid. Null when absent. */
   run: string | null;
-  /** All its processes, in this machine's PID namespace; what they hold on GPUs is the service's. */
+  /**
+   * All its processes, in this machine's PID namespace; what they hold on GPUs is the service's. An absent one can have
+   * some: what is left of the run that ended, until it is reaped.
+   */
   pids: number[];
+  /** UUIDs that the run was started with, kept over a restart of the agent; missing where the driver does not know. */
+  gpus?: string[];
   /** Milliseconds since this run began; null when absent. */
   runningForMs: number | null;
   /** How the run before ended, as far as it is known. */

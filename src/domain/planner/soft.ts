@@ -23,9 +23,9 @@ export interface Rest {
   gone: Set<string>;
 }
 
-/** Models before the embedder: the order in which they are settled. */
+/** The embedder last: it has another place to go. */
 export const inOrder = (soft: Soft[]): Soft[] => [
-  ...soft.filter(({ view }) => view.tenant.kind === 'model'),
+  ...soft.filter(({ view }) => view.tenant.kind !== 'embedder'),
   ...soft.filter(({ view }) => view.tenant.kind === 'embedder'),
 ];
 
@@ -68,7 +68,7 @@ export function settleSoft(soft: Soft[], rest: Rest): Settled | string[] {
       if (stayAway(each, why, settled) === 'on-cpu') present.add(view.id);
       continue;
     }
-    if (view.onGpu || (view.tenant.kind === 'model' && view.onCpu)) {
+    if (view.onGpu || (view.tenant.kind !== 'embedder' && view.onCpu)) {
       const kind = view.tenant.kind === 'embedder' ? 'to-cpu' : 'unload';
       settled.removals.push({ view, kind, why: `${rest.target.because}: it starts anew once the rest is in place` });
     }

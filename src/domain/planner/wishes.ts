@@ -72,7 +72,8 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
   if (noGpu && asked && tenant.kind === 'embedder' && wish.place === 'gpu') return noGpuToMoveTo(view);
   const place = noGpu && wish.place.startsWith('gpu') ? 'cpu' : wish.place;
   const why = `${target.because}${noGpu && place !== wish.place ? '; this host has no GPU' : ''}`;
-  if (isThere(view, place)) {
+  const anew = 'anew' in wish && wish.anew === true;
+  if (isThere(view, place) && !anew) {
     if (place !== 'absent' && tenant.kind === 'model' && !tenant.proven) demands.confirms.push({ view, why });
     return null;
   }
@@ -86,10 +87,10 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
       demands.removals.push({ view, kind: 'unload', why: `${why}: it is not wanted` });
       break;
     case 'cpu':
-      toCpu(view, why, demands);
+      toCpu(view, why, demands, anew);
       break;
     case 'gpu':
-      toGpu(host, view, why, demands);
+      toGpu(host, view, why, demands, anew);
       break;
     case 'gpu-if-room':
       demands.soft.push({ view, wish: wish as Soft['wish'] });
@@ -124,29 +125,42 @@ function isThere(view: TenantView, place: Wish['place']): boolean {
   }
 }
 
+/** A service that runs and does not work: it has to be started anew. */
+const isUnwell = ({ tenant }: TenantView): boolean => tenant.state === 'unhealthy';
+
 export const isOnCpuOnly = (view: TenantView): boolean => view.tenant.state === 'resident' && view.onCpu && !view.onGpu;
 
 /** True for a model that holds GPU memory as it should: whole, or partly where the configuration allows that. */
 export const isWell = (view: TenantView): boolean => isThere(view, 'gpu');
 
-export function toCpu(view: TenantView, why: string, demands: Pick<Demands, 'removals' | 'cpuLoads'>): void {
+export function toCpu(
+  view: TenantView,
+  why: string,
+  demands: Pick<Demands, 'removals' | 'cpuLoads'>,
+  anew = false,
+): void {
   if (view.tenant.kind === 'embedder') {
     demands.removals.push({ view, kind: 'to-cpu', why });
     return;
   }
   if (view.onGpu) demands.removals.push({ view, kind: 'unload', why: `${why}: it moves to system memory` });
+  else if (anew || isUnwell(view)) demands.removals.push({ view, kind: 'unload', why: `${why}: it is started anew` });
   demands.cpuLoads.push({ view, why });
 }
 
-function toGpu(host: HostView, view: TenantView, why: string, demands: Demands): void {
+function toGpu(host: HostView, view: TenantView, why: string, demands: Demands, anew: boolean): void {
   const { kind, state, allowCpu } = view.tenant;
   const onOneGpu = view.committedMb.filter((held) => held > 0).length === 1;
   // What was being unloaded may be memory that is not back yet: that is proven before anything loads into it.
-  const goesOn = onOneGpu && !allowCpu && state !== 'unloading';
-  const startsAnew = kind === 'model' && (view.onCpu || (view.onGpu && !goesOn));
+  const goesOn = onOneGpu && !allowCpu && state !== 'unloading' && !isUnwell(view) && !anew;
+  const startsAnew = kind !== 'embedder' && (view.onCpu || (view.onGpu && !goesOn));
   if (startsAnew) {
-    const now = view.onCpu ? `it is ${view.onGpu ? 'partly ' : ''}in system memory` : `its state is ${state}`;
-    demands.removals.push({ view, kind: 'unload', why: `${why}: ${now}, so it is loaded anew` });
+    const now = anew
+      ? 'it is started anew'
+      : view.onCpu
+        ? `it is ${view.onGpu ? 'partly ' : ''}in system memory`
+        : `its state is ${state}`;
+    demands.removals.push({ view, kind: 'unload', why: `${why}: ${now}, so it is brought up anew` });
   }
   demands.needs.push(needOf(host, view, startsAnew));
 }
@@ -164,7 +178,7 @@ export function needOf(host: HostView, view: TenantView, startsAnew: boolean): N
     peakMb,
     chargeMb,
     ownMb,
-    lands: keeps && tenant.kind === 'model' ? 'there' : oneByOne ? 'one' : 'driver',
+    lands: keeps && tenant.kind !== 'embedder' ? 'there' : oneByOne ? 'one' : 'driver',
   };
 }
 

@@ -128,6 +128,8 @@ export const policy = (change: Partial<HostPolicy> = {}): HostPolicy => ({
   vlmModel: 'qwen3-vl:8b',
   models: [model('qwen3-vl:8b', { declaredMb: VLM_MB }), model('llava:7b'), model('tiny', { priority: 10 })],
   embedder: { model: 'ViT-B-32', declaredMb: CLIP_MB, priority: 50, minFreeMb: 1024, moveTimeoutSeconds: 10 },
+  services: [],
+  phases: [],
   modes: {
     idle: { wishes: {} },
     recording: { wishes: { [VLM]: { place: 'gpu' }, [EMBEDDER]: { place: 'cpu' } } },
@@ -142,6 +144,7 @@ export const policy = (change: Partial<HostPolicy> = {}): HostPolicy => ({
 
 export const intents = (change: Partial<Intents> = {}): Intents => ({
   mode: 'idle',
+  phase: null,
   embedderByHand: null,
   wanted: [],
   displaced: [],

@@ -205,6 +205,7 @@ test('throws nothing, whatever the names, and what it wants can be planned or is
   );
   const wanted = fc.record({
     mode: fc.constantFrom('idle', 'recording', 'autopilot', 'none'),
+    phase: fc.constant(null),
     embedderByHand: fc.constantFrom(null, 'cpu' as const, 'cuda' as const),
     wanted: fc.uniqueArray(name),
     displaced: fc.array(fc.record({ tenant: name, by: name }), { maxLength: 3 }),

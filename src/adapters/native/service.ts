@@ -1,0 +1,32 @@
+/** A native service as the configuration has it. */
+
+export interface NativeService {
+  name: string;
+  /** The program and its arguments. It must stay in the foreground: the end of this process is the end of the run. */
+  argv: [string, ...string[]];
+  /** Beside a clean base (`cleanEnvironment`); nothing else of the agent's own environment reaches it. */
+  env?: Record<string, string>;
+  /** Absolute; by default that of the agent. */
+  cwd?: string;
+  /** A TCP port that it listens on: looked at before a start. */
+  port?: number;
+  match?: NativeMatch;
+}
+
+/**
+ * Adopts a service that was started by hand. Law 5 asks for proof that a process is ours. One started by hand has no
+ * marker, so here the configuration is the proof: the owner of this machine wrote down that the program with exactly
+ * this executable and these arguments is the service, and may be stopped as such. That is so for one process of our own
+ * user only, under the pid, start time and arguments it was found with; where two match, neither is proven.
+ */
+export interface NativeMatch {
+  /** Absolute path of the file that the process runs (for a Python program, the interpreter). */
+  executable: string;
+  /** Its command line begins with exactly these words, the program's name included. */
+  argv: [string, ...string[]];
+  /** It or one of its descendants listens on this TCP port. */
+  port?: number;
+}
+
+/** Where a service's settings stand in the configuration, for errors that say what to change. */
+export const keyOf = (service: string, key: keyof NativeService | 'match.port'): string => `services.${service}.${key}`;

@@ -1,0 +1,237 @@
+/** One service: which run of it lives, what is left of earlier ones, how to begin and end one. */
+import type { ChildProcess } from 'node:child_process';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { endTarget } from '../processes/ending.js';
+import { cleanEnvironment } from '../processes/environment.js';
+import { ageMs, type ProcessSight, stillLives } from '../processes/proc.js';
+import { createRecordStore } from '../processes/records.js';
+import { newMarker, spawnOwned } from '../processes/spawn.js';
+import { readTable, type TableEntry } from '../processes/tree.js';
+import type { ServiceChange, ServiceExit, ServiceSight } from '../services/driver.js';
+import { enterCgroup, makeCgroup, removeCgroup } from './cgroup.js';
+import { exitOf, UNSEEN_EXIT } from './exits.js';
+import { endedAtOnce, inDoubt, leftOver, startError } from './failures.js';
+import { createLogFile, type LogFile, type LogLimits } from './logFile.js';
+import { createMatchedRun, findMatching } from './matchedRun.js';
+import { nativeDetails, ownedRunOf } from './ownedRun.js';
+import { checkStart } from './preflight.js';
+import { createQueue } from './queue.js';
+import type { NativeRun, RunSight } from './run.js';
+import { keyOf, type NativeService } from './service.js';
+
+/** From SIGTERM to SIGKILL for what is left of a run that ended: nobody waits for its answers. */
+const LEFTOVER_TERM_MS = 2_000;
+/** The exit of a child is told by the system at once; by Node a moment after /proc shows it. */
+const EXIT_TOLD_MS = 500;
+
+interface SupervisedOptions {
+  /** Of this service alone: records, and the log. */
+  folder: string;
+  logLimits: LogLimits;
+  /** Pids of other services' runs: never matched. */
+  taken: () => ReadonlySet<number>;
+  onChange: (change: ServiceChange) => void;
+  /** Ends what goes on in the background. */
+  closed: AbortSignal;
+}
+
+export type Supervised = ReturnType<typeof createSupervised>;
+
+export function createSupervised(service: NativeService, options: SupervisedOptions) {
+  const { name } = service;
+  const { folder, onChange, closed } = options;
+  const store = createRecordStore(folder, nativeDetails);
+  const log: LogFile = createLogFile(join(folder, 'output.log'), options.logLimits);
+  const oneLook = createQueue();
+  const oneOperation = createQueue();
+  const handles = new Map<string, ChildProcess>();
+  const reaping = new Set<string>();
+
+  let run: NativeRun | null = null;
+  let seen: RunSight = { state: 'unknown', members: [] };
+  let leftovers: { run: NativeRun; members: ProcessSight[] }[] = [];
+  /** Why it is not known whether the service runs; null when it is. */
+  let doubt: string | null = 'it was not looked at yet';
+  let lastExit: ServiceExit | null = null;
+  let looked = false;
+  let operating = false;
+
+  function sight(): ServiceSight {
+    const pids = [...seen.members, ...leftovers.flatMap(({ members }) => members)].map(({ pid }) => pid);
+    const state = doubt !== null ? 'unknown' : run === null ? 'absent' : 'running';
+    return {
+      service: name,
+      state,
+      run: run?.id ?? null,
+      pids: [...new Set(pids)],
+      runningForMs: run === null ? null : ageMs(run.leader.startTicks),
+      ...(run?.gpus == null ? {} : { gpus: run.gpus }),
+      lastExit,
+    };
+  }
+
+  /** Looks now. What ended is reaped, what was begun by others is adopted, and both are told. */
+  const look = (table?: readonly TableEntry[]): Promise<void> => oneLook(() => lookNow(table ?? null));
+
+  async function lookNow(given: readonly TableEntry[] | null): Promise<void> {
+    const before = run;
+    const owned = await lookAtOwned();
+    const matched = owned.current === null ? await findMatched(given ?? (await readTable())) : null;
+    const current = owned.current ?? matched?.current ?? null;
+    doubt = current?.sight.state === 'unknown' ? `process ${current.run.leader.pid} cannot be proven to be it` : null;
+    doubt ??= matched?.doubt ?? null;
+    leftovers = owned.leftovers;
+    run = current?.run ?? null;
+    seen = current?.sight ?? { state: 'ended', members: [] };
+    if (before !== null && before.id !== run?.id) await noteEnd(before);
+    if (run !== null && before?.id !== run.id && looked && !operating) onChange({ kind: 'started', service: name });
+    looked = true;
+    if (!operating) for (const left of leftovers) void reap(left.run);
+  }
+
+  async function lookAtOwned() {
+    const found: { run: NativeRun; sight: RunSight }[] = [];
+    for (const record of await store.list()) {
+      const known = [run, ...leftovers.map((left) => left.run)].find((each) => each?.id === record.marker);
+      const owned = known ?? (await ownedRunOf(record, store));
+      const ownedSight = await owned.look();
+      if (ownedSight.state !== 'ended' || ownedSight.members.length > 0) found.push({ run: owned, sight: ownedSight });
+      else {
+        if (owned.id !== run?.id) lastExit ??= UNSEEN_EXIT;
+        await owned.forget();
+      }
+    }
+    // At most one of a service runs. Should there be two all the same, the elder is the service.
+    const living = found.filter((each) => each.sight.state !== 'ended').sort(byStart);
+    const current = living[0] ?? null;
+    const rest = found.filter((each) => each !== current);
+    return { current, leftovers: rest.map((each) => ({ run: each.run, members: each.sight.members })) };
+  }
+
+  async function findMatched(table: readonly TableEntry[]) {
+    if (service.match === undefined) return null;
+    if (run !== null && (await stillLives(run.leader)))
+      return { current: { run, sight: await run.look() }, doubt: null };
+    const ours = leftovers.flatMap(({ members }) => members.map(({ pid }) => pid));
+    const found = await findMatching(service.match, table, new Set([...options.taken(), ...ours]));
+    const [first] = found;
+    if (first === undefined) return null;
+    if (found.length > 1) {
+      const pids = found.map(({ pid }) => pid).join(' and ');
+      return { current: null, doubt: `processes ${pids} both match ${keyOf(name, 'match')}` };
+    }
+    const matched = await createMatchedRun(first, readTable);
+    return { current: { run: matched, sight: await matched.look() }, doubt: null };
+  }
+
+  async function noteEnd(ended: NativeRun): Promise<void> {
+    const handle = handles.get(ended.id);
+    handles.delete(ended.id);
+    const told = handle === undefined ? null : exitOf(handle);
+    lastExit = (told === null ? null : await Promise.race([told, delay(EXIT_TOLD_MS, null)])) ?? UNSEEN_EXIT;
+    if (!operating) onChange({ kind: 'ended', service: name, exit: lastExit });
+  }
+
+  /** A run without its first process is no service any more; what is left of it would only hold memory. */
+  async function reap(left: NativeRun): Promise<void> {
+    if (reaping.has(left.id)) return;
+    reaping.add(left.id);
+    try {
+      await endRun(left, LEFTOVER_TERM_MS, closed);
+      await look();
+    } catch (error) {
+      // Closing ends the wait, and a successor finds what is left. All else is tried again at the next look.
+      if (!closed.aborted)
+        process.emitWarning(`What is left of ${name} could not be ended: ${(error as Error).message}`);
+    } finally {
+      reaping.delete(left.id);
+    }
+  }
+
+  async function endRun(ending: NativeRun, graceMs: number, signal: AbortSignal): Promise<'stopped' | 'stuck'> {
+    const result = await endTarget(ending.target, { ask: null, graceMs: 0, termMs: graceMs, signal });
+    return result === 'ended' ? 'stopped' : 'stuck';
+  }
+
+  const start = (gpus: string[], signal: AbortSignal): Promise<ServiceSight> =>
+    operate(signal, async () => {
+      if (doubt !== null) throw inDoubt(name, doubt);
+      if (run !== null) return sight();
+      for (const left of leftovers) {
+        if ((await endRun(left.run, LEFTOVER_TERM_MS, signal)) === 'stuck') throw leftOver(name, left.members);
+      }
+      const env = { ...cleanEnvironment(), ...service.env, CUDA_VISIBLE_DEVICES: gpus.join(',') };
+      await checkStart(service, env);
+      signal.throwIfAborted();
+      // Within one look's turn: no look may see the record before the run is known here.
+      await oneLook(() => spawn(gpus, env));
+      if (signal.aborted && run !== null) await endRun(run, 0, closed);
+      if (seen.state === 'running' && !signal.aborted) return sight();
+      await look();
+      signal.throwIfAborted();
+      throw endedAtOnce(name, lastExit, log.path);
+    });
+
+  async function spawn(gpus: string[], env: NodeJS.ProcessEnv): Promise<void> {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await log.beginRun();
+    const marker = newMarker();
+    const cgroup = await makeCgroup(marker);
+    const { cwd, argv } = service;
+    const started = await spawnOwned(store, {
+      marker,
+      command: argv,
+      env,
+      log: log.path,
+      details: { gpus, cgroup },
+      ...(cwd === undefined ? {} : { cwd }),
+    }).catch(async (error: unknown) => {
+      await removeCgroup(cgroup, marker);
+      throw startError(name, error);
+    });
+    const { pid } = started.handle;
+    if (cgroup !== null && pid !== undefined) await enterCgroup(cgroup, pid);
+    handles.set(marker, started.handle);
+    void exitOf(started.handle).then(() => (closed.aborted ? undefined : look()));
+    run = await ownedRunOf(started.record, store);
+    seen = await run.look();
+  }
+
+  const stop = (graceMs: number, signal: AbortSignal): Promise<'stopped' | 'stuck'> =>
+    operate(signal, async () => {
+      if (run === null && doubt !== null) return 'stuck';
+      const living = [...(run === null ? [] : [run]), ...leftovers.map((left) => left.run)];
+      const results = await Promise.all(living.map((each) => endRun(each, graceMs, signal)));
+      await look();
+      return results.includes('stuck') ? 'stuck' : 'stopped';
+    });
+
+  /** One after the other, each after a look; what a start or a stop does itself is no news. */
+  const operate = <T>(signal: AbortSignal, operation: () => Promise<T>): Promise<T> =>
+    oneOperation(async () => {
+      signal.throwIfAborted();
+      await look();
+      operating = true;
+      try {
+        return await operation();
+      } finally {
+        operating = false;
+      }
+    });
+
+  return {
+    sight,
+    look,
+    start,
+    stop,
+    log,
+    /** Cheap: whether the run ended since the last look. */
+    hasEnded: async () => run !== null && !(await stillLives(run.leader)),
+  };
+}
+
+const byStart = (one: { run: NativeRun }, other: { run: NativeRun }): number =>
+  one.run.leader.startTicks - other.run.leader.startTicks;

@@ -1,0 +1,128 @@
+/** What the schema cannot say of services and phases. Pure. */
+import type { Contradiction } from './crossChecks.js';
+import { nearest } from './nearest.js';
+import type { Config, ServiceSettings } from './schema.js';
+
+export function checkServices(config: Config): Contradiction[] {
+  return [
+    ...Object.entries(config.services).flatMap(([name, service]) => [
+      ...checkKind(name, service),
+      ...checkHealth(name, service),
+    ]),
+    ...Object.entries(config.phases).flatMap(([name, phase]) => {
+      const services = Array.isArray(phase) ? phase : phase.services;
+      const path = ['phases', name, ...(Array.isArray(phase) ? [] : ['services'])];
+      return [
+        ...checkNames(config, path, services),
+        ...checkRoom(config, path, services),
+        ...checkPorts(config, path, services),
+      ];
+    }),
+    ...checkNumbers(config),
+  ];
+}
+
+const KINDS = ['run', 'container', 'image'] as const;
+/** Keys that say something of one kind only. */
+const BELONGS: Partial<Record<keyof ServiceSettings, (typeof KINDS)[number]>> = {
+  directory: 'run',
+  adopt: 'run',
+  command: 'image',
+};
+
+function checkKind(name: string, service: ServiceSettings): Contradiction[] {
+  const path = ['services', name];
+  const kinds = KINDS.filter((kind) => service[kind] !== undefined);
+  if (kinds.length === 0) {
+    const message = 'does not say what it is.';
+    return [{ path, message, remedy: 'Set run (a program), container (one that exists) or image (one to create).' }];
+  }
+  if (kinds.length > 1) {
+    const message = `is ${kinds.join(' and ')} at once.`;
+    return [{ path: [...path, kinds[1] ?? ''], message, remedy: 'Keep one of them.' }];
+  }
+  const misplaced = Object.entries(BELONGS).filter(
+    ([key, kind]) => service[key as keyof ServiceSettings] !== undefined && kind !== kinds[0],
+  );
+  return misplaced.map(([key, kind]) => ({
+    path: [...path, key],
+    message: `belongs to a service with ${kind}, and this one has ${kinds[0]}.`,
+    remedy: 'Remove it.',
+  }));
+}
+
+const CHECKS = ['http', 'tcp', 'log', 'command'] as const;
+
+function checkHealth(name: string, { health }: ServiceSettings): Contradiction[] {
+  if (health === undefined) return [];
+  const path = ['services', name, 'health'];
+  const checks = CHECKS.filter((check) => health[check] !== undefined);
+  if (checks.length !== 1) {
+    const message = checks.length === 0 ? 'says no check.' : `has ${checks.join(' and ')}: one is enough.`;
+    return [{ path, message, remedy: 'Set one of http, tcp, log and command.' }];
+  }
+  const problems: Contradiction[] = [];
+  if (health.body !== undefined && health.http === undefined) {
+    problems.push({ path: [...path, 'body'], message: 'is for pages only.', remedy: 'Remove it, or check by http.' });
+  }
+  const host = health.http ? new URL(health.http).hostname : health.tcp?.slice(0, health.tcp.lastIndexOf(':'));
+  if (host !== undefined && !isLoopback(host) && !health.allow_remote) {
+    const key = health.http ? 'http' : 'tcp';
+    const message = `is on ${host}, not on this machine.`;
+    const remedy = 'Use 127.0.0.1, or set allow_remote: true beside it if that is meant.';
+    problems.push({ path: [...path, key], message, remedy });
+  }
+  return problems;
+}
+
+const isLoopback = (host: string): boolean => /^(?:localhost|127(?:\.\d+){3}|\[?::1\]?)$/.test(host);
+
+function checkNames(config: Config, path: string[], services: string[]): Contradiction[] {
+  return services.flatMap((name, index) => {
+    const at = [...path, String(index)];
+    if (services.indexOf(name) < index) return [{ path: at, message: `names ${name} twice.`, remedy: 'Remove one.' }];
+    if (Object.hasOwn(config.services, name)) return [];
+    const near = nearest(name, Object.keys(config.services));
+    const remedy = near ? `Did you mean ${near}?` : 'Add it to services, or remove it here.';
+    return [{ path: at, message: `names ${name}, which is no service of this configuration.`, remedy }];
+  });
+}
+
+/** A phase that can never be prepared is a mistake; only a declared total can show it before a start. */
+function checkRoom(config: Config, path: string[], services: string[]): Contradiction[] {
+  const total = config.gpu.total_mb;
+  if (total === undefined) return [];
+  const parts = services.map((name) => ({ name, mb: config.services[name]?.vram_mb ?? 0 }));
+  const needed = parts.reduce((sum, { mb }) => sum + mb, config.reserve_mb);
+  if (needed <= total) return [];
+  const list = parts.map(({ name, mb }) => `${name} ${mb}`).join(' + ');
+  const message = `needs ${needed} MB (${list} + reserve ${config.reserve_mb}), but gpu.total_mb is ${total}.`;
+  return [{ path, message, remedy: 'Take a service out of this phase.' }];
+}
+
+/** Two services of one phase on one port: the second could never start. */
+function checkPorts(config: Config, path: string[], services: string[]): Contradiction[] {
+  const owners = new Map<number, string>();
+  return services.flatMap((name, index) =>
+    (config.services[name]?.ports ?? []).flatMap((port) => {
+      const owner = owners.get(port);
+      owners.set(port, owner ?? name);
+      if (owner === undefined || owner === name) return [];
+      const message = `puts ${owner} and ${name} together, and both listen on port ${port}.`;
+      return [{ path: [...path, String(index)], message, remedy: 'Give one of them another port.' }];
+    }),
+  );
+}
+
+function checkNumbers(config: Config): Contradiction[] {
+  const owners = new Map<number, string>();
+  return Object.entries(config.phases).flatMap(([name, phase]) => {
+    const number = Array.isArray(phase) ? undefined : phase.number;
+    const own = number ?? (/^\d+$/.test(name) ? Number(name) : undefined);
+    if (own === undefined) return [];
+    const owner = owners.get(own);
+    owners.set(own, owner ?? name);
+    if (owner === undefined) return [];
+    return [{ path: ['phases', name], message: `has the number ${own}, as ${owner} has.`, remedy: 'Change one.' }];
+  });
+}

@@ -1,0 +1,17 @@
+/** When a service that died while it was wanted is started again (P8). Pure. */
+
+/** The wait before the first restart; each further one doubles it. */
+export const FIRST_RESTART_MS = 1_000;
+export const LONGEST_RESTART_MS = 60_000;
+/** A service that was healthy for so long begins anew: what was wrong is over. */
+export const HEALED_MS = 300_000;
+
+/**
+ * @param restarts since the service was last healthy for five minutes, before this one
+ * @param healthyForMs how long the run that died was ready without a break until its end; 0 when it never was
+ * @returns the wait before this restart, and the new count
+ */
+export function nextRestart(restarts: number, healthyForMs: number): { delayMs: number; restarts: number } {
+  const before = healthyForMs >= HEALED_MS ? 0 : restarts;
+  return { delayMs: Math.min(LONGEST_RESTART_MS, FIRST_RESTART_MS * 2 ** before), restarts: before + 1 };
+}
