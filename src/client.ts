@@ -8,10 +8,13 @@ import { downCommand } from './cli/commands/down.js';
 import { embedCommand } from './cli/commands/embed.js';
 import { eventsCommand } from './cli/commands/events.js';
 import { generateCommand } from './cli/commands/generate.js';
+import { gpuCommand } from './cli/commands/gpu.js';
 import { historyCommand } from './cli/commands/history.js';
 import { modeCommand } from './cli/commands/mode.js';
 import { modelCommand } from './cli/commands/model.js';
+import { phaseCommand } from './cli/commands/phase.js';
 import { planCommand } from './cli/commands/plan.js';
+import { serviceCommand } from './cli/commands/service.js';
 import { simCommand } from './cli/commands/sim.js';
 import { statusCommand } from './cli/commands/status.js';
 import { upCommand } from './cli/commands/up.js';
@@ -33,8 +36,11 @@ const COMMANDS = [
   generateCommand,
   clipCommand,
   embedCommand,
+  serviceCommand,
+  phaseCommand,
   planCommand,
   canFitCommand,
+  gpuCommand,
   eventsCommand,
   historyCommand,
   doctorCommand,

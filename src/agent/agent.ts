@@ -1,7 +1,7 @@
 /** What lives beside the hardware of one host: the parts, and the state that they share. */
 import { join } from 'node:path';
 import type { Ollama } from '../adapters/ollama/ollama.js';
-import { EMBEDDER } from '../contracts/names.js';
+import { EMBEDDER, isService, tenantName } from '../contracts/names.js';
 import type { AgentView, Epochs, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
@@ -11,9 +11,11 @@ import { Gates } from './gates.js';
 import { Journal } from './journal.js';
 import { type Footprint, Learned } from './learned.js';
 import { observeHost, pidsOf } from './observe.js';
+import { onGpus } from './observeServices.js';
 import { type OllamaChange, OllamaWatch } from './ollamaWatch.js';
 import { Reclaims } from './reclaims.js';
 import type { Sampler } from './sampler.js';
+import type { Services } from './services.js';
 import { StateFile } from './stateFile.js';
 import { type Begun, Unfinished } from './unfinished.js';
 import { Uses } from './uses.js';
@@ -27,6 +29,7 @@ export interface AgentOptions {
   ollama: Ollama;
   embedder: EmbedderSwitch;
   sampler: Sampler;
+  services: Services;
   readerKind: 'nvidia-smi' | 'none' | 'declared';
   /** Why there is no GPU reader, or null. */
   readerReason: string | null;
@@ -45,11 +48,15 @@ interface Remembered {
   errors: Record<string, string>;
 }
 
+/** MB by which a service must have grown to be learned anew. */
+const LEARN_FROM_MB = 64;
+
 export class Agent {
   readonly policy: HostPolicy;
   readonly ollama: Ollama;
   readonly embedder: EmbedderSwitch;
   readonly sampler: Sampler;
+  readonly services: Services;
   readonly fence: Fence;
   readonly gates = new Gates();
   readonly uses: Uses;
@@ -67,12 +74,13 @@ export class Agent {
   private readonly remembered: StateFile<Remembered>;
 
   constructor(readonly options: AgentOptions) {
-    const { folder, policy, ollama, embedder, sampler, now } = options;
+    const { folder, policy, ollama, embedder, sampler, services, now } = options;
     const file = (name: string) => join(folder, name);
     this.policy = policy;
     this.ollama = ollama;
     this.embedder = embedder;
     this.sampler = sampler;
+    this.services = services;
     this.now = now;
     this.remembered = new StateFile<Remembered>(file('state.json'), { mode: 'idle', errors: {} });
     this.fence = new Fence(new StateFile<Epochs>(file('epochs.json'), {}), now, options.onIdle);
@@ -85,6 +93,7 @@ export class Agent {
     this.watch = new OllamaWatch(ollama, 'observed', options.onOllamaChange, Date.now);
     sampler.onSample((sample) => {
       this.reclaims.take(sample);
+      this.learnPeaks();
       this.noteQuarantine(sample.gpus.map((gpu) => gpu.uuid));
     });
   }
@@ -116,6 +125,7 @@ export class Agent {
   pids(tenant: string): number[] {
     const embedder = this.embedder.process();
     if (tenant === EMBEDDER) return embedder ? [embedder.pid] : [];
+    if (isService(tenant)) return this.services.view(tenantName(tenant)).sight.pids;
     return pidsOf({ sample: this.sampler.latest(), watch: this.watch }, tenant);
   }
 
@@ -165,6 +175,17 @@ export class Agent {
     this.openGates({ of: operation.runId });
   }
 
+  /** A service that fills at its first use takes more than at its start: the most that it took counts from then on. */
+  private learnPeaks(): void {
+    for (const { id, kind, holdings, loadMs } of this.observation().tenants) {
+      if (kind !== 'service') continue;
+      const mb = onGpus(holdings);
+      const known = this.learned.get(id)?.peakMb ?? 0;
+      // Small growth is not worth a write.
+      if (mb > known + LEARN_FROM_MB) this.learned.record(id, { chargeMb: mb, peakMb: mb, loadMs });
+    }
+  }
+
   /** Law 8: that a GPU takes nothing new is an event, and so is its end. */
   private noteQuarantine(gpus: string[]): void {
     for (const gpu of gpus) {
@@ -194,6 +215,7 @@ export class Agent {
   /** Nothing of the host stops: models, the embedder and the record on disk stay for the successor (law 6). */
   async stop(): Promise<void> {
     this.watch.stop();
+    await this.services.close();
     this.uses.flush();
     await this.sampler.stop();
     this.journal.close();
@@ -213,6 +235,10 @@ export class Agent {
       errors,
       measured,
       quarantine: (gpu: string) => this.quarantine(gpu),
+      services: this.services.views(),
+      serviceDrivers: (['docker', 'native'] as const)
+        .filter((id) => this.services.uses(id))
+        .map((id) => ({ id, problem: this.services.problem(id) })),
       sample: this.sampler.latest(),
     };
   }

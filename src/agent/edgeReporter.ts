@@ -1,8 +1,9 @@
 import type { Edge } from '../contracts/messages.js';
-import { EMBEDDER, tenantName } from '../contracts/names.js';
+import { EMBEDDER, serviceTenant, tenantName } from '../contracts/names.js';
 import type { GpuEdge } from '../domain/gpuEdges.js';
 import type { Agent } from './agent.js';
 import type { OllamaChange } from './ollamaWatch.js';
+import type { ServiceNews } from './services.js';
 
 type News = Omit<Edge, 'observation'>;
 
@@ -107,6 +108,38 @@ export class EdgeReporter {
         journal.append({ type, subject: edge.uuid, message: details });
         this.report({ kind: edge.kind, subject: edge.uuid, details });
       }
+    }
+  }
+
+  service(news: ServiceNews): void {
+    const { journal } = this.agent;
+    if (news.kind === 'driver-away' || news.kind === 'driver-back') {
+      const away = news.kind === 'driver-away';
+      const message = away ? `${news.driver} cannot be asked: ${news.reason}` : `${news.driver} answers again`;
+      journal.append({ type: away ? 'driver_away' : 'driver_back', subject: news.driver, message });
+      // Only Ollama's absence is the host's degraded mode; that a service's driver is back calls for a look.
+      if (!away) this.report({ kind: 'tenant-died', subject: news.driver, details: message });
+      return;
+    }
+    const subject = serviceTenant(news.service);
+    if (this.isWorkedAt(subject)) return;
+    switch (news.kind) {
+      case 'died':
+        journal.append({ type: 'service_failed', subject, message: `${news.service} died: ${news.reason}` });
+        break;
+      case 'unhealthy':
+        journal.append({ type: 'service_unhealthy', subject, message: `${news.service} is unhealthy: ${news.reason}` });
+        this.report({ kind: 'tenant-died', subject, details: news.reason });
+        break;
+      case 'healthy':
+        journal.append({ type: 'service_started', subject, message: `${news.service} is healthy again` });
+        break;
+      case 'appeared':
+        journal.append({ type: 'tenant_appeared', subject, message: `${news.service} was started by someone else` });
+        this.report({ kind: 'tenant-appeared', subject, details: 'it was started by someone else' });
+        break;
+      case 'released':
+        this.report({ kind: 'tenant-died', subject, details: 'it died, and may be started again' });
     }
   }
 

@@ -1,8 +1,10 @@
 /** The agent's HTTP endpoint on loopback: what the command line asks (status, plans, journal) and what programs use. */
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { Readable } from 'node:stream';
+import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { normalName } from '../adapters/ollama/ollama.js';
 import { timeLimit } from '../adapters/timeLimit.js';
+import { serviceTenant } from '../contracts/names.js';
 import type { OperationGoal } from '../contracts/operation.js';
 import { SIMULATED_HEADER } from '../contracts/status.js';
 import { canFit } from '../domain/canFit.js';
@@ -11,6 +13,7 @@ import { noIntents } from '../domain/intents.js';
 import { planResidency } from '../domain/planResidency.js';
 import { resolveTarget } from '../domain/resolveTarget.js';
 import type { Agent } from './agent.js';
+import { refuseForeignPages } from './foreignPages.js';
 import { KEEP_ALIVE } from './keepAlive.js';
 import type { OnDemand } from './onDemand.js';
 import { problemOf, RequestProblem } from './problem.js';
@@ -29,10 +32,16 @@ const goalQuery = z.union([
   z.strictObject({ mode: z.string() }),
   z.strictObject({ model: z.string() }),
   z.strictObject({ clip: z.enum(['cpu', 'cuda']) }),
+  z.strictObject({ phase: z.string() }),
+  z.strictObject({ service: z.string() }),
 ]);
 const journalQuery = z.object({
   after: z.coerce.number().int().min(0).default(0),
   limit: z.coerce.number().int().min(1).max(5_000).default(200),
+});
+const logsQuery = z.object({
+  tail: z.coerce.number().int().min(0).max(10_000).default(100),
+  follow: z.enum(['true', 'false']).default('false'),
 });
 const generateBody = z.strictObject({ model: z.string(), prompt: z.string(), images: z.array(z.base64()).optional() });
 const embedBody = z.union([
@@ -96,6 +105,7 @@ export function createEndpoint({ agent, onDemand, token, version, startedAt }: E
     observation: agent.observation(),
   }));
   server.get('/v1/journal', (request) => agent.journal.read(journalQuery.parse(request.query)));
+  addServiceLogs(server, agent);
   addEvents(server, agent);
   addGenerate(server, agent, onDemand);
   server.post('/v1/embed', async (request, reply) => {
@@ -108,6 +118,22 @@ export function createEndpoint({ agent, onDemand, token, version, startedAt }: E
     return { embeddings, dimension: embeddings[0]?.length ?? 0, device: agent.embedder.process()?.device ?? 'cpu' };
   });
   return server;
+}
+
+/** The output of a service as lines, oldest first; with `follow` until the caller leaves. */
+function addServiceLogs(server: FastifyInstance, agent: Agent): void {
+  server.get('/v1/services/:name/logs', async (request, reply) => {
+    const { name } = z.object({ name: z.string() }).parse(request.params);
+    const { tail, follow } = logsQuery.parse(request.query);
+    const unknown = checkGoal({ kind: 'service', tenant: serviceTenant(name), verb: 'start' }, agent.policy);
+    if (unknown) throw new RequestProblem(404, unknown.type, unknown.message, unknown.remedy);
+    const lines = agent.services.logs(name, { tail, follow: follow === 'true', signal: closed(reply) });
+    return reply.type('text/plain; charset=utf-8').send(Readable.from(withNewlines(lines)));
+  });
+}
+
+async function* withNewlines(lines: AsyncIterable<string>): AsyncIterable<string> {
+  for await (const line of lines) yield `${line}\n`;
 }
 
 /** Server-sent events of the journal, from `after` (or Last-Event-ID) on: nothing is lost, nothing comes twice. */
@@ -180,22 +206,10 @@ function addGenerate(server: FastifyInstance, agent: Agent, onDemand: OnDemand):
 
 function goalOf(query: z.infer<typeof goalQuery>): OperationGoal {
   if ('mode' in query) return { kind: 'mode', mode: query.mode };
+  if ('phase' in query) return { kind: 'phase', phase: query.phase };
+  if ('service' in query) return { kind: 'service', tenant: serviceTenant(query.service), verb: 'start' };
   if ('clip' in query) return { kind: 'embedder', device: query.clip };
   return { kind: 'model', tenant: `model/${normalName(query.model)}`, verb: 'load', demand: false };
-}
-
-/** DNS rebinding and cross-site requests: only loopback names, and no page of another origin. */
-function refuseForeignPages(request: FastifyRequest): void {
-  const name = (request.headers.host ?? '').replace(/:\d+$/, '');
-  const isLoopback = ['localhost', '127.0.0.1', '[::1]'].includes(name);
-  const origin = request.headers.origin;
-  if (isLoopback && (origin === undefined || origin === `http://${request.headers.host ?? ''}`)) return;
-  throw new RequestProblem(
-    403,
-    'foreign-origin',
-    'this endpoint answers on loopback only',
-    'call it as http://127.0.0.1',
-  );
 }
 
 /** Aborted when the client leaves; once the answer is complete nobody listens any more. */

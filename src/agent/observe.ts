@@ -1,6 +1,6 @@
 /** The observation of a host, put together from what the agent's parts see. */
 import type { GpuSample } from '../adapters/gpu/reader.js';
-import { CPU, EMBEDDER, modelTenant } from '../contracts/names.js';
+import { CPU, EMBEDDER, isModel, modelTenant } from '../contracts/names.js';
 import type { HostPolicy, ModelPolicy } from '../contracts/policy.js';
 import type {
   DeviceObservation,
@@ -13,8 +13,10 @@ import { attributeModels, foreignMb, isGhost, type VramProcess } from '../domain
 import type { EmbedderSwitch } from './embedderSwitch.js';
 import type { Gates } from './gates.js';
 import type { Footprint, Learned } from './learned.js';
+import { observeServices } from './observeServices.js';
 import type { ListedModel, OllamaWatch } from './ollamaWatch.js';
 import type { Reclaims } from './reclaims.js';
+import type { ServiceView } from './services.js';
 import type { Uses } from './uses.js';
 
 export interface ObservedParts {
@@ -29,6 +31,9 @@ export interface ObservedParts {
   /** Why a GPU takes nothing new, or null. */
   quarantine: (gpu: string) => string | null;
   gates: Gates;
+  services: ServiceView[];
+  /** Of the drivers that the services need: why one cannot be asked, or null. */
+  serviceDrivers: { id: 'docker' | 'native'; problem: string | null }[];
   uses: Uses;
   learned: Learned;
   /** What an operation does with a tenant at this moment. */
@@ -49,7 +54,7 @@ const OLLAMA_KEEPS_FREE_MB = 457;
 const FOREIGN_MODEL_PRIORITY = 50;
 
 export function observeHost(parts: ObservedParts): HostObservation {
-  const tenants = [...observeModels(parts), observeEmbedder(parts)];
+  const tenants = [...observeModels(parts), observeEmbedder(parts), ...observeServices(parts)];
   return {
     host: parts.policy.host,
     at: new Date().toISOString(),
@@ -64,6 +69,13 @@ export function observeHost(parts: ObservedParts): HostObservation {
         placement: 'chosen',
         version: null,
       },
+      ...parts.serviceDrivers.map(({ id, problem }) => ({
+        id,
+        available: problem === null,
+        reason: problem,
+        placement: 'chosen' as const,
+        version: null,
+      })),
     ],
     simulated: parts.simulated,
   };
@@ -89,7 +101,7 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
   const attributed = attribution(parts);
   const resident = new Map(watch.resident().map((one) => [one.id, one]));
   const ids = new Set([...policy.models.map((model) => modelTenant(model.name)), ...resident.keys()]);
-  for (const tenant of reclaims.tenants()) if (tenant !== EMBEDDER) ids.add(tenant);
+  for (const tenant of reclaims.tenants()) if (isModel(tenant)) ids.add(tenant);
   return [...ids].sort().map((id) => {
     const configured = policy.models.find((model) => modelTenant(model.name) === id);
     const listed = resident.get(id);

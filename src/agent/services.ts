@@ -207,7 +207,9 @@ export class Services {
 
   private sightOf({ service }: Tracked): ServiceSight {
     const sight = service.driver.sights().find((one) => one.service === service.name);
-    return sight ?? { service: service.name, state: 'unknown', run: null, pids: [], runningForMs: null, lastExit: null };
+    return (
+      sight ?? { service: service.name, state: 'unknown', run: null, pids: [], runningForMs: null, lastExit: null }
+    );
   }
 
   private viewOf(one: Tracked): ServiceView {

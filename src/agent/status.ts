@@ -35,6 +35,7 @@ export function statusOf(agent: Agent, version: string, startedAt: number): Stat
     degraded_mode: reasons.length > 0,
     degraded_reason: reasons.length > 0 ? reasons.join('; ') : null,
     host: observed.host,
+    phase: agent.phase,
     simulated: observed.simulated,
     turns: agent.fence.holders().map((holder) => ({
       workflow_id: holder.operation.workflowId,

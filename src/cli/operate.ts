@@ -2,17 +2,20 @@
 import { randomUUID } from 'node:crypto';
 import { ApplicationFailure, CancelledFailure, WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
 import type { Config } from '../config/schema.js';
+import { webLink } from '../config/webUi.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES } from '../contracts/names.js';
 import type { OperationInput, OperationOutcome } from '../contracts/operation.js';
+import type { OperationWorkflow } from '../contracts/start.js';
 import type { Status } from '../contracts/status.js';
+import { verbOf } from '../domain/verbs.js';
 import { type AgentClient, agentClient } from './agentClient.js';
 import type { CliContext } from './context.js';
 import { EXIT, type ExitCode } from './exitCodes.js';
 import type { Output, Style } from './output.js';
-import { temporalClient, webLink } from './temporal.js';
+import { temporalClient } from './temporal.js';
 
 export interface OperationRequest {
-  workflow: 'modeTransition' | 'modelOperation';
+  workflow: OperationWorkflow;
   workflowId: (request: string) => string;
   input: OperationInput;
   tenant?: string;
@@ -152,7 +155,7 @@ export function renderOutcome(outcome: OperationOutcome, style: Style): string {
       .join(', ');
     const tries = step.attempts > 1 ? `, attempt ${step.attempts}` : '';
     lines.push(
-      `  ${step.kind} ${step.tenant}: ${(step.ms / 1000).toFixed(1)} s${tries}; ${step.proof.by}${change ? `; ${change}` : ''}`,
+      `  ${verbOf(step)} ${step.tenant}: ${(step.ms / 1000).toFixed(1)} s${tries}; ${step.proof.by}${change ? `; ${change}` : ''}`,
     );
   }
   if (outcome.refusal) {

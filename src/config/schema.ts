@@ -122,7 +122,7 @@ const serviceSeconds = seconds(0.1, 3600);
 const health = z.strictObject({
   http: endpointPage
     .optional()
-    .describe('A page that answers 200–399, for example http://127.0.0.1:8188/system_stats.'),
+    .describe('A page that answers 200–299, for example http://127.0.0.1:8188/system_stats.'),
   body: z.string().min(1).optional().describe('With http: text that the page must hold.'),
   tcp: hostAndPort.optional().describe('An address that takes connections, for example 127.0.0.1:50000.'),
   log: z.string().min(1).optional().describe('Text in its output that says that it is ready.'),
@@ -167,7 +167,9 @@ const docker = z.strictObject({
 });
 
 const gateway = z.strictObject({
-  listen: hostAndPort.default('127.0.0.1:8000').describe('Where other programs reach vramflow over HTTP.'),
+  listen: hostAndPort
+    .optional()
+    .describe('Where other programs reach vramflow over HTTP, for example 127.0.0.1:8000; without it they do not.'),
   open_routes: z
     .array(z.enum(['/gpu/*', '/api/*']))
     .default([])

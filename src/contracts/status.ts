@@ -1,8 +1,19 @@
 /** What `vramflow status -o json` prints. The first ten fields are M14, always all there. */
-import type { DeviceObservation, DriverObservation, TenantObservation } from './residency.js';
+import type { DeviceObservation, DriverObservation, TenantObservation, TenantState } from './residency.js';
 
 /** On every answer of the agent of a simulated host (law 7). */
 export const SIMULATED_HEADER = 'x-vramflow-simulated';
+
+/** P2's words for the states of a service. */
+export const SERVICE_STATES: Record<TenantState, string> = {
+  absent: 'stopped',
+  loading: 'starting',
+  resident: 'ready',
+  unhealthy: 'unhealthy',
+  unloading: 'stopping',
+  error: 'failed',
+  unknown: 'unknown',
+};
 
 export type VlmState = 'unloaded' | 'loading' | 'loaded' | 'unloading' | 'error';
 
@@ -39,6 +50,8 @@ export interface Status {
   degraded_reason: string | null;
   host: string;
   simulated: boolean;
+  /** The phase prepared last (P3), or null. */
+  phase: string | null;
   /** The operations that hold a turn, as the fence knows them. */
   turns: { workflow_id: string; devices: string[]; for_ms: number }[];
   /** The embedder's part: `ready`, `starting`, `missing`, `failed: …`. */

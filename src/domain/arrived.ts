@@ -6,12 +6,15 @@ import type { HostObservation, Target } from '../contracts/residency.js';
  * @param loaded the tenants that the operation has loaded with success
  */
 export function withoutArrived(target: Target, loaded: readonly string[], observed: HostObservation): Target {
+  const wished = Object.entries(target.wishes).map(([id, wish]) =>
+    // Started anew already: from now on it has only to be there.
+    'anew' in wish && wish.anew && loaded.includes(id)
+      ? ([id, { ...wish, anew: false }] as const)
+      : ([id, wish] as const),
+  );
   const arrived = observed.tenants.filter(
     ({ id, kind, state, allowCpu }) => kind === 'model' && state === 'resident' && allowCpu && loaded.includes(id),
   );
-  if (arrived.length === 0) return target;
-  const wishes = Object.entries(target.wishes).filter(
-    ([id, wish]) => wish.place === 'absent' || arrived.every((tenant) => tenant.id !== id),
-  );
+  const wishes = wished.filter(([id, wish]) => wish.place === 'absent' || arrived.every((tenant) => tenant.id !== id));
   return { ...target, wishes: Object.fromEntries(wishes) };
 }

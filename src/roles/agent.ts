@@ -13,6 +13,7 @@ import { createEmbedderActivities } from '../activities/embedder.js';
 import { createIdleActivities } from '../activities/idle.js';
 import { createModelActivities } from '../activities/models.js';
 import { createObserveActivities } from '../activities/observe.js';
+import { createServiceActivities } from '../activities/services.js';
 import type { Agent } from '../agent/agent.js';
 import { createEndpoint } from '../agent/endpoint.js';
 import { lockFolder, SecondAgent } from '../agent/lock.js';
@@ -21,10 +22,13 @@ import { StateFile } from '../agent/stateFile.js';
 import { ensureToken } from '../agent/token.js';
 import type { Folders } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
+import { webLink } from '../config/webUi.js';
 import type { AgentRegistration } from '../contracts/messages.js';
 import { SIGNAL, UPDATE } from '../contracts/messages.js';
 import { CONTROL_QUEUE, hostQueue, SEARCH_ATTRIBUTES, tenantName, workflowId } from '../contracts/names.js';
 import type { OperationInput, OperationOutcome } from '../contracts/operation.js';
+import { createOperations, type Operations } from '../gateway/operations.js';
+import { createGateway } from '../gateway/server.js';
 import { buildAgent } from './buildAgent.js';
 import { connect } from './connection.js';
 import { WORKER_TUNING } from './tuning.js';
@@ -61,6 +65,12 @@ export async function runAgent(role: AgentRole): Promise<void> {
   const token = ensureToken(tokenFile(config, folders));
   const endpoint = createEndpoint({ agent, onDemand, token, version, startedAt });
   await listen(endpoint, config, folders);
+  const operations = createOperations(
+    config.host,
+    () => clientWhenThere,
+    (id, run) => webLink(config, id, run),
+  );
+  const gateway = await openGateway(config, agent, operations, token);
   try {
     const { native, connection, client } = await connect(config, log, signal);
     clientWhenThere = client;
@@ -99,6 +109,7 @@ export async function runAgent(role: AgentRole): Promise<void> {
     rmSync(endpointFile(folders, config.host), { force: true });
     reporter.stop();
     await endpoint.close();
+    await gateway?.close();
     await agent.stop();
     lock.close();
   }
@@ -108,18 +119,35 @@ const agentActivities = (agent: Agent) => ({
   ...createObserveActivities(agent),
   ...createModelActivities(agent),
   ...createEmbedderActivities(agent),
+  ...createServiceActivities(agent),
   ...createIdleActivities(agent),
   ...createConcludeActivities(agent),
 });
 
 async function listen(endpoint: FastifyInstance, config: Config, folders: Folders): Promise<void> {
-  const cut = config.agent.listen.lastIndexOf(':');
-  const host = config.agent.listen.slice(0, cut).replace(/^\[|\]$/g, '');
-  const url = await endpoint.listen({ host, port: Number(config.agent.listen.slice(cut + 1)) });
+  const url = await endpoint.listen(hostAndPort(config.agent.listen));
   new StateFile<{ url: string; pid: number } | null>(endpointFile(folders, config.host), null).set({
     url,
     pid: process.pid,
   });
+}
+
+function hostAndPort(address: string): { host: string; port: number } {
+  const cut = address.lastIndexOf(':');
+  return { host: address.slice(0, cut).replace(/^\[|\]$/g, ''), port: Number(address.slice(cut + 1)) };
+}
+
+async function openGateway(
+  config: Config,
+  agent: Agent,
+  operations: Operations,
+  token: string,
+): Promise<FastifyInstance | null> {
+  const { listen: address, open_routes: openRoutes } = config.gateway;
+  if (address === undefined) return null;
+  const gateway = createGateway({ agent, operations, token, openRoutes });
+  await gateway.listen(hostAndPort(address));
+  return gateway;
 }
 
 /** Two agents for one host: the second is refused (law 5: one owner). Waits for a control worker to answer. */

@@ -20,6 +20,7 @@ import { toHostPolicy } from '../config/toPolicy.js';
 import type { Edge } from '../contracts/messages.js';
 import { isRunner } from '../domain/attribution.js';
 import type { AgentRole } from './agent.js';
+import { buildServices } from './buildServices.js';
 
 const DENSE_PERIOD_MS = 100;
 const RING_SIZE = 600;
@@ -47,6 +48,7 @@ export async function buildAgent(
     isOurs: (pid) => isOurs(agent, pid),
     ringSize: RING_SIZE,
   });
+  const services = buildServices(config, folder, clock.now);
   const agent: Agent = new Agent({
     policy: toHostPolicy(config),
     simulated,
@@ -55,6 +57,7 @@ export async function buildAgent(
     ollama: createOllama(config.ollama_endpoint),
     embedder: embedderOf(config, folders, folder),
     sampler,
+    services,
     readerKind: reader.kind,
     readerReason: warning,
     now: clock.now,
@@ -75,7 +78,8 @@ export async function buildAgent(
       .sampleAfter(Number.NEGATIVE_INFINITY, { signal, boundMs: FIRST_SAMPLE_MS })
       .catch((error: unknown) => log.warn({ error: String(error) }, 'the GPUs could not be read yet'));
   }
-  await agent.watch.look();
+  services.onNews((news) => report.service(news));
+  await Promise.all([agent.watch.look(), services.look(signal)]);
   agent.watch.start(OLLAMA_LOOK_MS);
   await startEmbedder(agent, log, signal);
   resumeUnfinished(agent);
@@ -146,5 +150,6 @@ function watchEmbedder(agent: Agent, reporter: EdgeReporter, signal: AbortSignal
 /** Ollama's runners count as ours also while they come: its own API tells which models they are. */
 function isOurs(agent: Agent, pid: number): boolean {
   const process = agent.sampler.latest().processes?.find((one) => one.pid === pid);
+  if (agent.services.views().some(({ sight }) => sight.pids.includes(pid))) return true;
   return agent.embedder.owns(pid) || (process !== undefined && isRunner(process));
 }

@@ -14,7 +14,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { AgentRegistration, Edge, SwitchMode } from '../contracts/messages.js';
-import { SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
+import { isModel, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
 import type { AgentView, Epochs, Intents, OperationOutcome, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
@@ -182,7 +182,8 @@ class Host {
     if (this.agent === null) await this.recognise();
     const firstLook = this.policy === null;
     this.policy = view.policy;
-    if (firstLook) this.intents = { ...this.intents, mode: view.mode, phase: view.phase, wanted: wantedAtFirst(view.observation) };
+    if (firstLook)
+      this.intents = { ...this.intents, mode: view.mode, phase: view.phase, wanted: wantedAtFirst(view.observation) };
     this.takeDriverState(view.observation);
     this.takeDevices(view.observation, firstLook ? view.epochs : {});
     this.reconcileIfNeeded(view.observation, firstLook ? 'the host came up' : 'a look at the host');
@@ -207,7 +208,8 @@ class Host {
     this.intents = afterEdge(this.intents, edge);
     // A GPU may show itself after the first look; before it, nobody may be granted anything.
     if (this.policy !== null) this.takeDevices(edge.observation, {});
-    if (edge.kind === 'tenant-appeared') this.inBackground(control.ensureIdleTimer(this.host, edge.subject));
+    if (edge.kind === 'tenant-appeared' && isModel(edge.subject))
+      this.inBackground(control.ensureIdleTimer(this.host, edge.subject));
     if (edge.kind === 'driver-away') this.nextLookAt = Date.now() + this.lookPeriodMs();
     if (!this.turns.isIdle()) this.mustLook = true;
     else this.reconcileIfNeeded(edge.observation, `${edge.kind} ${edge.subject}`);

@@ -135,8 +135,11 @@ export class HostTurns {
   private deadlineMs(): number {
     const policy = this.of.policy();
     if (policy === null) return TURN_DEADLINE_MS;
-    const { models, embedder, maxLoadRetries } = policy;
+    const { models, services, embedder, maxLoadRetries } = policy;
     const longest = Math.max(0, ...models.map((model) => model.loadTimeoutSeconds + model.unloadTimeoutSeconds));
-    return Math.max(TURN_DEADLINE_MS, (maxLoadRetries + 2) * 2 * (longest + embedder.moveTimeoutSeconds) * 1000);
+    // A phase stops and starts all its services once, and puts the former ones back after a failure.
+    const phase = services.reduce((sum, one) => sum + one.startTimeoutSeconds + one.stopTimeoutSeconds, 0);
+    const attempts = (maxLoadRetries + 2) * 2 * (longest + embedder.moveTimeoutSeconds);
+    return Math.max(TURN_DEADLINE_MS, (attempts + 2 * phase) * 1000);
   }
 }

@@ -21,6 +21,7 @@ import { explainPlan } from '../domain/explainPlan.js';
 import { planResidency } from '../domain/planResidency.js';
 import { resolveTarget } from '../domain/resolveTarget.js';
 import { doneUnseen } from '../domain/unseen.js';
+import { verbOf } from '../domain/verbs.js';
 import { cancelledWhen } from './cancelledWhen.js';
 import { concludeOperation } from './conclusion.js';
 import { failureOf } from './failures.js';
@@ -240,7 +241,7 @@ export class Operation {
     // One that did not act found it true.
     const acted = this.steps.filter((step) => step.acted);
     if (acted.length === 0) return `${this.what}: it was true already`;
-    const did = acted.map((step) => `${step.kind} ${step.tenant} (${(step.ms / 1000).toFixed(1)} s)`);
+    const did = acted.map((step) => `${verbOf(step)} ${step.tenant} (${(step.ms / 1000).toFixed(1)} s)`);
     return `${this.what}: ${did.join(', ')}`;
   }
 

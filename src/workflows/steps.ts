@@ -1,10 +1,12 @@
 /** Runs the steps of one plan in the order that the plan gives, independent ones side by side. */
 import { CancellationScope, isCancellation } from '@temporalio/workflow';
 import type { FencedCall } from '../contracts/activities.js';
+import { isService } from '../contracts/names.js';
 import type { StepOutcome } from '../contracts/operation.js';
 import type { PlanStep } from '../contracts/plan.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import { attemptMs } from '../domain/timeouts.js';
+import { verbOf } from '../domain/verbs.js';
 import { failureOf, type StepFailure } from './failures.js';
 import { agentStep } from './proxies.js';
 
@@ -56,12 +58,17 @@ async function runStep(
 ): Promise<StepOutcome> {
   const agent = agentStep(host, attemptMs(step, policy));
   const args: [FencedCall & { step: PlanStep; round: number }] = [{ ...call, step, round }];
-  const options = { summary: `${step.kind} ${step.tenant}: ${step.why}`.slice(0, 190) };
+  const options = { summary: `${verbOf(step)} ${step.tenant}: ${step.why}`.slice(0, 190) };
+  const ofService = isService(step.tenant);
   switch (step.kind) {
     case 'unload':
-      return agent.unloadTenant.executeWithOptions(options, args);
+      return ofService
+        ? agent.stopService.executeWithOptions(options, args)
+        : agent.unloadTenant.executeWithOptions(options, args);
     case 'load':
-      return agent.loadTenant.executeWithOptions(options, args);
+      return ofService
+        ? agent.startService.executeWithOptions(options, args)
+        : agent.loadTenant.executeWithOptions(options, args);
     case 'move':
       return agent.moveEmbedder.executeWithOptions(options, args);
   }

@@ -1,4 +1,5 @@
 /** An agent on fakes that a test scripts: an Ollama, a card that shows what it holds, and embedder processes. */
+import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { EmbedDevice, EmbedderLauncher, EmbedderProcess } from '../../src/adapters/clip/embedder.js';
 import type { GpuProcess, GpuReader, GpuSample } from '../../src/adapters/gpu/reader.js';
@@ -7,6 +8,8 @@ import { Agent, type AgentOptions } from '../../src/agent/agent.js';
 import { EmbedderSwitch } from '../../src/agent/embedderSwitch.js';
 import type { OllamaChange } from '../../src/agent/ollamaWatch.js';
 import { createSampler } from '../../src/agent/sampler.js';
+import { Services } from '../../src/agent/services.js';
+import { StateFile } from '../../src/agent/stateFile.js';
 import type { HostPolicy } from '../../src/contracts/policy.js';
 import { policy as defaultPolicy } from '../domain/planner/hosts.js';
 import { testFolder } from './folder.js';
@@ -208,6 +211,11 @@ export async function agentOnFakes(
   const clock = { now: () => performance.now() };
   const sampling = { periodMs: 1_000, densePeriodMs: 100, thresholdMb: 100, isOurs: () => true, ringSize: 50 };
   const sampler = createSampler({ reader: card, clock, ...sampling });
+  const services = new Services(
+    [],
+    new StateFile(join(options.folder ?? testFolder(), 'placements.json'), {}),
+    clock.now,
+  );
   const changes: OllamaChange[] = [];
   const folder = options.folder ?? testFolder();
   const agent = new Agent({
@@ -218,6 +226,7 @@ export async function agentOnFakes(
     ollama,
     embedder: clip ? new EmbedderSwitch(launcher, null) : new EmbedderSwitch(null, 'install it'),
     sampler,
+    services,
     readerKind: 'nvidia-smi',
     readerReason: null,
     now: clock.now,

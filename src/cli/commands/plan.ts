@@ -9,6 +9,8 @@ import { configOf, outputOf } from '../globalOptions.js';
 import { suggest } from '../nearest.js';
 import { UserError } from '../userError.js';
 import { knownModel } from './model.js';
+import { knownPhase } from './phase.js';
+import { knownService } from './service.js';
 
 /** `vramflow plan mode|model <name>`: what would happen, and why; nothing is changed. */
 export function planCommand(context: CliContext): Command {
@@ -38,6 +40,19 @@ export function planCommand(context: CliContext): Command {
     .argument('<name>')
     .action(async (name: string, _options, command: Command) => {
       await show(command, { model: knownModel(configOf(command, context).config, name) });
+    });
+  plan
+    .command('phase')
+    .argument('<phase>', 'a phase by its name or number')
+    .action(async (asked: string, _options, command: Command) => {
+      await show(command, { phase: knownPhase(configOf(command, context).config, asked).name });
+    });
+  const service = plan.command('service');
+  service
+    .command('start')
+    .argument('<name>')
+    .action(async (name: string, _options, command: Command) => {
+      await show(command, { service: knownService(configOf(command, context).config, name) });
     });
   return plan;
 }

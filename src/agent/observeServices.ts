@@ -1,0 +1,117 @@
+/** Services as tenants: what their processes hold, and what they are charged. */
+import type { GpuSample } from '../adapters/gpu/reader.js';
+import { CPU, serviceTenant } from '../contracts/names.js';
+import type { HostPolicy, ServicePolicy } from '../contracts/policy.js';
+import type { FigureSource, Holding, TenantObservation, TenantState } from '../contracts/residency.js';
+import type { Learned } from './learned.js';
+import type { Reclaims } from './reclaims.js';
+import type { ServiceView } from './services.js';
+
+export interface ServiceParts {
+  policy: HostPolicy;
+  simulated: boolean;
+  /** False where footprints are declared (P9). */
+  measured: boolean;
+  sample: GpuSample;
+  services: ServiceView[];
+  reclaims: Reclaims;
+  learned: Learned;
+  working: ReadonlyMap<string, 'loading' | 'unloading'>;
+  errors: ReadonlyMap<string, string>;
+}
+
+/** Until a start has been measured. */
+const START_MS = 10_000;
+
+export const observeServices = (parts: ServiceParts): TenantObservation[] =>
+  parts.policy.services.map((policy) => observeService(parts, policy));
+
+function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObservation {
+  const { reclaims, learned, working, errors, services, simulated, measured } = parts;
+  const id = serviceTenant(policy.name);
+  const view = services.find(({ name }) => name === policy.name);
+  const runs = view?.sight.state === 'running';
+  const holdings = runs && view ? holdingsOf(parts, policy, view) : reclaims.unproven(id);
+  const known = learned.get(id);
+  const observedMb = measured ? onGpus(holdings) : 0;
+  // It may fill at its first use: what it was seen to take, or is said to, counts from the start.
+  const chargeMb = policy.declaredMb === 0 ? 0 : Math.max(observedMb, policy.declaredMb, known?.peakMb ?? 0);
+  const state = stateOf(view, holdings, working.get(id), errors.has(id));
+  return {
+    id,
+    kind: 'service',
+    driver: policy.driver,
+    state,
+    proven: true,
+    holdings,
+    chargeMb,
+    chargeSource: sourceOf(chargeMb, policy.declaredMb, observedMb, simulated),
+    peakMb: chargeMb,
+    uses: 0,
+    idleForMs: null,
+    residentForMs: runs ? (view?.sight.runningForMs ?? null) : null,
+    loadMs: known?.loadMs ?? START_MS,
+    pinned: policy.pinned,
+    priority: policy.priority,
+    allowCpu: false,
+    configured: true,
+  };
+}
+
+function stateOf(
+  view: ServiceView | undefined,
+  holdings: Holding[],
+  working: 'loading' | 'unloading' | undefined,
+  failed: boolean,
+): TenantState {
+  if (view === undefined || view.sight.state === 'unknown') return 'unknown';
+  if (working !== undefined) return working;
+  if (view.sight.state === 'running') {
+    switch (view.health.state) {
+      case 'starting':
+        return 'loading';
+      case 'stopping':
+        return 'unloading';
+      case 'unhealthy':
+      case 'failed':
+        return 'unhealthy';
+      default:
+        return 'resident';
+    }
+  }
+  if (holdings.length > 0) return 'unloading';
+  // Held back after its death: it failed, until it may be started again.
+  return failed || view.heldBack !== null ? 'error' : 'absent';
+}
+
+/** What the driver lists for its processes; where it lists none yet, the GPUs that it was started on. */
+function holdingsOf(parts: ServiceParts, policy: ServicePolicy, view: ServiceView): Holding[] {
+  if (policy.declaredMb === 0) return [{ device: CPU, mb: 0 }];
+  const { sample, measured } = parts;
+  const pids = new Set(view.sight.pids);
+  const listed = new Map<string, number>();
+  for (const process of sample.processes ?? []) {
+    if (!pids.has(process.pid)) continue;
+    listed.set(process.uuid, (listed.get(process.uuid) ?? 0) + (process.usedMb ?? 0));
+  }
+  const placed = view.gpus ?? placeUnknown(sample);
+  for (const gpu of placed) if (!listed.has(gpu) && (view.gpus !== null || listed.size === 0)) listed.set(gpu, 0);
+  const share = Math.ceil(policy.declaredMb / Math.max(1, listed.size));
+  const holdings = [...listed].map(([device, mb]) => ({ device, mb: measured ? mb : share }));
+  return holdings.length > 0 ? holdings : [{ device: CPU, mb: 0 }];
+}
+
+/** One that nobody here started and that the list does not show: it counts on the fullest GPU (law 1). */
+function placeUnknown(sample: GpuSample): string[] {
+  const fullest = [...sample.gpus].sort((a, b) => (b.usedMb ?? 0) - (a.usedMb ?? 0) || a.uuid.localeCompare(b.uuid))[0];
+  return fullest === undefined ? [] : [fullest.uuid];
+}
+
+function sourceOf(chargeMb: number, declaredMb: number, observedMb: number, simulated: boolean): FigureSource {
+  if (chargeMb === declaredMb) return 'declared';
+  if (chargeMb === observedMb) return simulated ? 'simulated' : 'measured';
+  return 'learned';
+}
+
+export const onGpus = (holdings: Holding[]): number =>
+  holdings.reduce((sum, { device, mb }) => sum + (device === CPU ? 0 : mb), 0);

@@ -1,0 +1,104 @@
+import { Command, InvalidArgumentError } from 'commander';
+import type { Config } from '../../config/schema.js';
+import { serviceTenant, tenantName } from '../../contracts/names.js';
+import { SERVICE_STATES, type Status } from '../../contracts/status.js';
+import { agentClient } from '../agentClient.js';
+import { ask } from '../ask.js';
+import type { CliContext } from '../context.js';
+import { configOf, outputOf } from '../globalOptions.js';
+import { suggest } from '../nearest.js';
+import { table } from '../output.js';
+import { UserError } from '../userError.js';
+
+/** @throws UserError with the nearest names */
+export function knownService(config: Config, name: string): string {
+  if (Object.hasOwn(config.services, name)) return name;
+  const names = Object.keys(config.services);
+  const remedy = names.length === 0 ? 'Add it to `services` in the configuration.' : suggest(name, names);
+  throw new UserError(`The configuration has no service "${name}".`, { remedy });
+}
+
+const WHAT = {
+  start: 'make a service run and wait until it is ready; services of lower priority make room',
+  stop: 'stop a service and wait until its memory is free',
+  restart: 'stop a service and start it again',
+} as const;
+
+const lines = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0 || value > 10_000) throw new InvalidArgumentError('Give 0 to 10000 lines.');
+  return value;
+};
+
+/** `vramflow service list|start|stop|restart|logs`. */
+export function serviceCommand(context: CliContext): Command {
+  const service = new Command('service').description(
+    'start and stop the services of the configuration, and look at them',
+  );
+  service
+    .command('list')
+    .description('the services, their states, and what they hold')
+    .action(async (_options, command: Command) => {
+      const { config } = configOf(command, context);
+      const status = await agentClient(config, context).get<Status>('/v1/status');
+      const services = status.tenants
+        .filter(({ kind }) => kind === 'service')
+        .map((tenant) => ({
+          name: tenantName(tenant.id),
+          state: SERVICE_STATES[tenant.state],
+          driver: tenant.driver,
+          priority: tenant.priority,
+          vram_mb: tenant.holdings.reduce((sum, { mb }) => sum + mb, 0),
+          charge_mb: tenant.chargeMb,
+          charge_source: tenant.chargeSource,
+          running_for_ms: tenant.residentForMs,
+        }));
+      outputOf(command, context).data({ simulated: status.simulated, services }, (_value, style) =>
+        table(
+          [
+            { title: 'service' },
+            { title: 'state' },
+            { title: 'run by' },
+            { title: 'priority', align: 'right' },
+            { title: 'VRAM MB', align: 'right' },
+            { title: 'charged MB', align: 'right' },
+          ],
+          services.map((one) => [
+            one.name,
+            one.state,
+            one.driver,
+            String(one.priority),
+            String(one.vram_mb),
+            `${one.charge_mb} (${one.charge_source})`,
+          ]),
+          style,
+        ),
+      );
+    });
+  for (const verb of ['start', 'stop', 'restart'] as const) {
+    service
+      .command(verb)
+      .argument('<service>', 'a service of the configuration')
+      .option('--no-wait', 'start it and return; print its workflow id')
+      .description(WHAT[verb])
+      .action(async (name: string, options: { wait: boolean }, command: Command) => {
+        const { config } = configOf(command, context);
+        const tenant = serviceTenant(knownService(config, name));
+        await ask(config, context, outputOf(command, context), { kind: 'service', tenant, verb }, options.wait);
+      });
+  }
+  service
+    .command('logs')
+    .argument('<service>', 'a service of the configuration')
+    .option('-f, --follow', 'go on with what it writes, until Ctrl-C', false)
+    .option('--tail <lines>', 'the last so many lines', lines, 100)
+    .description('what a service has written')
+    .action(async (name: string, options: { follow: boolean; tail: number }, command: Command) => {
+      const { config } = configOf(command, context);
+      const output = outputOf(command, context);
+      const query = new URLSearchParams({ tail: String(options.tail), follow: String(options.follow) });
+      const path = `/v1/services/${knownService(config, name)}/logs?${query.toString()}`;
+      for await (const line of agentClient(config, context).lines(path, {})) output.item({ line }, () => line);
+    });
+  return service;
+}
