@@ -20,6 +20,8 @@ const endpointsSchema = z.object({
   nvidiaSmi: z.array(z.string()).min(1),
   /** The program that stands for the embedder. */
   embedder: z.array(z.string()).min(1),
+  /** The program that stands for any native service; `--name <program>` says for which. */
+  service: z.array(z.string()).min(1),
 });
 
 export type SimulatorEndpoints = z.infer<typeof endpointsSchema>;

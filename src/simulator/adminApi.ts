@@ -1,5 +1,5 @@
 import type { AddressInfo } from 'node:net';
-import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import fastify, { type FastifyInstance } from 'fastify';
 import { flag, number, object, oneOf, optional, text } from './adminInput.js';
 import { describeFaults, describeState, type SimulatorParts } from './adminState.js';
 import { SystemClock } from './clock.js';
@@ -7,6 +7,8 @@ import { BadRequest, OutOfMemory } from './errors.js';
 import type { FaultParams } from './faults.js';
 import type { Preset } from './presets.js';
 import { sampleOf } from './sample.js';
+import { serviceRoutes } from './serviceRoutes.js';
+import { streamLines } from './streamLines.js';
 
 /** A stream of samples is sent no more often than this, in real ms. */
 const SHORTEST_PERIOD_MS = 5;
@@ -28,6 +30,7 @@ export async function startAdminApi(parts: SimulatorParts, preset: Preset, port:
   hostRoutes(app, parts);
   ollamaRoutes(app, parts);
   embedderRoutes(app, parts);
+  serviceRoutes(app, parts);
   await app.listen({ port, host: '127.0.0.1' });
   const address = app.server.address() as AddressInfo;
   return { url: `http://127.0.0.1:${address.port}`, close: () => app.close() };
@@ -95,7 +98,9 @@ function hostRoutes(
   });
   app.delete('/foreign/:pid', (request) => {
     const process = gpuHost.processOf(Number((request.params as { pid: string }).pid));
-    if (process.kind === 'embedder') throw new BadRequest('an embedder is a real process: end that');
+    if (process.kind === 'embedder' || process.kind === 'service') {
+      throw new BadRequest(`this ${process.kind} is a real process: end that`);
+    }
     void gpuHost.end(process);
     return { pid: process.pid };
   });
@@ -156,13 +161,4 @@ function embedderRoutes(app: FastifyInstance, { embedders, clock }: SimulatorPar
     const { slowMs, ...faults } = embedders.serve(number(body, 'pid'), device, input, number(body, 'count'));
     return { ...faults, slowMs: realMs(slowMs) };
   });
-}
-
-/** Takes over the answer and returns a function that sends one JSON value a line; it stays open until the client leaves. */
-function streamLines(reply: FastifyReply): (value: object) => void {
-  reply.hijack();
-  reply.raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
-  return (value) => {
-    reply.raw.write(`${JSON.stringify(value)}\n`);
-  };
 }

@@ -6,6 +6,7 @@ import type { OllamaService } from './ollamaService.js';
 import type { Preset } from './presets.js';
 import type { Recorder } from './recorder.js';
 import { sampleOf } from './sample.js';
+import type { Services } from './services.js';
 
 /** The parts that the admin endpoint shows and drives. */
 export interface SimulatorParts {
@@ -17,6 +18,7 @@ export interface SimulatorParts {
   readonly gpuHost: GpuHost;
   readonly ollama: OllamaService;
   readonly embedders: Embedders;
+  readonly services: Services;
 }
 
 /** The whole simulated host as it is now. */

@@ -1,7 +1,8 @@
 import type { Clock } from './clock.js';
 import type { FaultBoard } from './faults.js';
-import type { GpuHost, GpuProcess } from './gpuHost.js';
+import type { GpuHost } from './gpuHost.js';
 import { jittered, type Random } from './random.js';
+import { RealProcesses } from './realProcesses.js';
 import type { Recorder } from './recorder.js';
 
 /** What an embedder process says of itself when it connects. */
@@ -16,9 +17,6 @@ export interface EmbedderHello {
 /** Simulated ms until an embedder is ready: its libraries, then its model. */
 const START_MS = { cpu: 150, cuda: 350 } as const;
 
-/** A live process of an earlier run of the simulator has this many simulated ms to connect again. */
-const RECONNECT_MS = 5000;
-
 interface EmbedderDependencies {
   readonly clock: Clock;
   readonly random: Random;
@@ -32,10 +30,11 @@ export class Embedders {
   /** What one takes on a card, in MB. */
   mb = 500;
   readonly #dependencies: EmbedderDependencies;
-  readonly #connected = new Set<number>();
+  readonly #processes: RealProcesses;
 
   constructor(dependencies: EmbedderDependencies) {
     this.#dependencies = dependencies;
+    this.#processes = new RealProcesses('embedder', dependencies.gpuHost);
   }
 
   /**
@@ -52,22 +51,14 @@ export class Embedders {
       return { startMs, failure: fails ? 'CUDA error: initialization error (simulated)' : null, disconnect: () => {} };
     }
     const gpu = (hello.gpu === null ? gpuHost.cards[0] : gpuHost.card(hello.gpu))?.spec.uuid ?? '';
-    const process = this.#known(hello.pid) ?? gpuHost.startProcess('embedder', hello.name, hello.pid);
+    const process = this.#processes.connect(hello.pid, hello.name);
     try {
       gpuHost.resize(process, gpu, this.mb);
     } catch (error) {
-      void gpuHost.end(process);
+      this.#processes.disconnect(process);
       throw error;
     }
-    this.#connected.add(hello.pid);
-    return {
-      startMs,
-      failure: null,
-      disconnect: () => {
-        this.#connected.delete(hello.pid);
-        void gpuHost.end(process);
-      },
-    };
+    return { startMs, failure: null, disconnect: () => this.#processes.disconnect(process) };
   }
 
   /** The faults of one embedding request, which goes on record. `slowMs` is simulated. */
@@ -82,19 +73,8 @@ export class Embedders {
     };
   }
 
-  /** Looks after the embedders of an earlier run: the dead are freed at once, the living must connect again. */
   superviseRestored(): void {
-    const { clock, gpuHost } = this.#dependencies;
-    for (const process of gpuHost.processes.filter(({ kind, ended }) => kind === 'embedder' && !ended)) {
-      if (!isAlive(process.pid)) void gpuHost.end(process);
-      else clock.after(RECONNECT_MS, () => this.#connected.has(process.pid) || void gpuHost.end(process));
-    }
-  }
-
-  #known(pid: number): GpuProcess | undefined {
-    return this.#dependencies.gpuHost.processes.find(
-      ({ kind, ended, ...p }) => kind === 'embedder' && !ended && p.pid === pid,
-    );
+    this.#processes.superviseRestored();
   }
 }
 
@@ -103,13 +83,4 @@ export interface EmbedFaults {
   readonly slowMs: number;
   readonly fails: boolean;
   readonly wrong: 'not-finite' | 'wrong-dimension' | 'not-unit' | 'different' | null;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }

@@ -15,6 +15,8 @@ interface FaultDefinition {
 const MODEL = { model: 'string' } as const;
 /** A card's UUID to which the fault is limited. */
 const GPU = { gpu: 'string' } as const;
+/** A native service's name to which the fault is limited. */
+const SERVICE = { service: 'string' } as const;
 
 /** Every fault that can be set, each with `count` (how many times) and `durationMs` (simulated) beside its own. */
 export const FAULTS = {
@@ -30,7 +32,7 @@ export const FAULTS = {
   },
   'unload-ignored': { summary: 'an unload answers 200, the model stays', params: MODEL },
   'memory-held': {
-    summary: 'memory of an ended process (of: runner, embedder or any) never comes back until cleared',
+    summary: 'memory of an ended process (of: runner, embedder, service or any) never comes back until cleared',
     params: { of: 'string' },
   },
   'reclaim-slow': { summary: 'freed memory comes back ms later', params: { ms: 'number' }, required: ['ms'] },
@@ -63,13 +65,20 @@ export const FAULTS = {
     params: { ms: 'number', device: 'string' },
     required: ['ms'],
   },
+  'service-fail': { summary: 'a native service fails at its start', params: SERVICE },
+  'service-deaf': { summary: 'a native service does not hear SIGTERM', params: SERVICE },
+  'service-unhealthy': {
+    summary: "a native service's pages answer status (503)",
+    params: { ...SERVICE, status: 'number' },
+  },
+  'service-crash': { summary: 'a native service that is up dies at once', params: SERVICE },
 } as const satisfies Record<string, FaultDefinition>;
 
 export type FaultName = keyof typeof FAULTS;
 
 /** The values that a parameter may have, where not every string makes sense. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
-  of: ['runner', 'embedder', 'any'],
+  of: ['runner', 'embedder', 'service', 'any'],
   when: ['start', 'request'],
   kind: ['not-finite', 'wrong-dimension', 'not-unit', 'different'],
   device: ['cpu', 'cuda'],

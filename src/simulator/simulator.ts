@@ -13,6 +13,8 @@ import { PRESETS } from './presets.js';
 import { seededRandom } from './random.js';
 import type { RecordEntry } from './record.js';
 import { Recorder } from './recorder.js';
+import { Services } from './services.js';
+import { readServicesFile } from './servicesFile.js';
 import { readState, type SavedState, writeState } from './stateFile.js';
 
 /** More than can have been recorded between two saves. */
@@ -30,16 +32,20 @@ export interface SimulatorOptions {
   readonly portOllama?: number;
   /** Where what is resident is kept over a restart; without it each start is fresh. */
   readonly stateFile?: string;
+  /** A file that says which native services can be played; none without it. */
+  readonly servicesFile?: string;
   /** For tests in process; real time at `speed` by default. */
   readonly clock?: Clock;
 }
 
-/** What a started simulator prints: where it is, and the commands that stand for nvidia-smi and the embedder. */
+/** What a started simulator prints: where it is, and the commands that stand for nvidia-smi, the embedder and any native service. */
 export interface SimulatorInfo {
   readonly admin: string;
   readonly ollama: string;
   readonly nvidiaSmi: readonly string[];
   readonly embedder: readonly string[];
+  /** `--name <program>` chooses which one of the services file it plays. */
+  readonly service: readonly string[];
   readonly preset: string;
   readonly pid: number;
 }
@@ -55,6 +61,7 @@ export interface RunningSimulator {
   readonly gpuHost: GpuHost;
   readonly ollama: OllamaService;
   readonly embedders: Embedders;
+  readonly services: Services;
   /** What happened since the start, for the judge in record.ts. */
   record(): readonly RecordEntry[];
   /** Ends it; with a state file, what was resident is kept there. */
@@ -63,11 +70,12 @@ export interface RunningSimulator {
 
 /**
  * Starts a simulated GPU host.
- * @throws {BadRequest} for an unknown preset, the system's error for a port in use.
+ * @throws {BadRequest} for an unknown preset or a services file that is none, the system's error for a port in use.
  */
 export async function startSimulator(options: SimulatorOptions): Promise<RunningSimulator> {
   const preset = PRESETS[options.preset] ?? unknownName('preset', options.preset, Object.keys(PRESETS));
-  const { stateFile, seed = 1, speed = 1 } = options;
+  const { stateFile, servicesFile, seed = 1, speed = 1 } = options;
+  const programs = servicesFile === undefined ? [] : readServicesFile(servicesFile).programs;
   const saved = stateFile === undefined ? null : readState(stateFile);
   const clock = options.clock ?? new SystemClock(speed);
   // Entries after the last save are lost in a kill; the numbers go on well above theirs, so that none comes twice.
@@ -79,12 +87,14 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
   const gpuHost = new GpuHost(preset.cards, { clock, random, recorder, faults });
   const dependencies: RunnerDependencies = { clock, random, recorder, faults, gpuHost };
   const embedders = new Embedders(dependencies);
+  const services = new Services(dependencies, programs);
   let keep = (): void => {};
   const ollama = new OllamaService(dependencies, preset.models, options.portOllama ?? 0, () => keep());
 
   if (saved !== null) {
     restore(saved, options.preset, dependencies, ollama);
     embedders.superviseRestored();
+    services.superviseRestored();
   } else {
     for (const { gpu, mb, kind, name } of preset.foreign) {
       gpuHost.resize(gpuHost.startProcess(kind, name), gpuHost.card(gpu).spec.uuid, mb);
@@ -98,7 +108,7 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
   }
   await ollama.start();
 
-  const parts = { preset: options.preset, seed, clock, recorder, faults, gpuHost, ollama, embedders };
+  const parts = { preset: options.preset, seed, clock, recorder, faults, gpuHost, ollama, embedders, services };
   const admin = await startAdminApi(parts, preset, options.port ?? 0).catch(async (error: unknown) => {
     await ollama.stop(false);
     throw error;
@@ -110,6 +120,7 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
       ollama: ollama.url,
       nvidiaSmi: executable('nvidiaSmi', admin.url),
       embedder: executable('embedder', admin.url),
+      service: executable('service', admin.url),
       preset: options.preset,
       pid: process.pid,
     },

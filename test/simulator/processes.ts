@@ -20,7 +20,7 @@ export function ensureBuilt(): void {
   const built = statSync(join(ROOT, 'dist/simulator/main.js'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (built >= newest('src/simulator', '.ts')) return;
   const compiler = join(ROOT, 'node_modules/typescript/bin/tsc');
-  const entries = ['main', 'nvidiaSmi', 'embedder', 'cli'].map((name) => `src/simulator/${name}.ts`);
+  const entries = ['main', 'nvidiaSmi', 'embedder', 'service', 'cli'].map((name) => `src/simulator/${name}.ts`);
   const options =
     '--target es2023 --module nodenext --types node --skipLibCheck --rootDir src --outDir dist --ignoreConfig';
   const { status, stdout } = spawnSync(process.execPath, [compiler, ...options.split(' '), ...entries], {
