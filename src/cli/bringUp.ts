@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { ENVIRONMENT } from '../config/environment.js';
 import type { Folders } from '../config/folders.js';
 import type { Loaded } from '../config/load.js';
+import { simulatedServices } from '../config/simulatedServices.js';
 import { SIMULATOR_VARIABLE } from '../config/simulatorOverlay.js';
 import { findProgram } from '../embedded/links/onPath.js';
 import { provideTemporal } from '../embedded/provideTemporal.js';
@@ -47,6 +48,7 @@ export async function bringUp({ loaded, where, context, options, say, signal }: 
             await ensureSimulator({
               dataFolder: where.data,
               preset,
+              services: simulatedServices(config),
               command: [process.execPath, join(DIST, 'simulator', 'main.js')],
               say,
               signal,

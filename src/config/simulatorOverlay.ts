@@ -9,16 +9,23 @@ const endpoints = z.object({
   ollama: z.string(),
   nvidiaSmi: z.array(z.string()).min(1),
   embedder: z.array(z.string()).min(1),
+  /** The program that stands for any native service, when it is told which. */
+  service: z.array(z.string()).min(1),
 });
 
 export function withSimulator(loaded: Loaded, env: NodeJS.ProcessEnv): Loaded {
   const text = env[SIMULATOR_VARIABLE];
   if (text === undefined) return loaded;
-  const { ollama, nvidiaSmi, embedder } = endpoints.parse(JSON.parse(text));
+  const { ollama, nvidiaSmi, embedder, service } = endpoints.parse(JSON.parse(text));
   const values = {
     ollama_endpoint: ollama,
     gpu: { reader: 'nvidia-smi', nvidia_smi: nvidiaSmi },
     clip: { command: embedder },
+    services: Object.fromEntries(
+      Object.entries(loaded.config.services)
+        .filter(([, { run }]) => run !== undefined)
+        .map(([name]) => [name, { run: [...service, '--name', name] }]),
+    ),
   };
   return withOverlay(loaded, values, 'simulate');
 }

@@ -1,4 +1,5 @@
 /** The simulated host as a process of its own: it outlives what manages it, as hardware does. */
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -26,13 +27,21 @@ const endpointsSchema = z.object({
 
 export type SimulatorEndpoints = z.infer<typeof endpointsSchema>;
 
-const recordSchema = z.object({ process: identitySchema.nullable(), preset: z.string(), endpoints: endpointsSchema });
+const recordSchema = z.object({
+  process: identitySchema.nullable(),
+  preset: z.string(),
+  /** What it was told to play, as text. */
+  services: z.string().nullable(),
+  endpoints: endpointsSchema,
+});
 
 const recordFile = (dataFolder: string) => join(dataFolder, 'simulator.json');
 
 export interface SimulatorOptions {
   dataFolder: string;
   preset: string;
+  /** The content of its file of services; null: none. */
+  services: object | null;
   /** Program and arguments before the simulator's own: `[node, dist/simulator/main.js]`. */
   command: readonly [string, ...string[]];
   say: (line: string) => void;
@@ -48,7 +57,9 @@ export async function ensureSimulator(options: SimulatorOptions): Promise<Simula
   const file = recordFile(dataFolder);
   return withLock(file, { timeoutMs: READY_MS * 2, signal }, async () => {
     const record = await readRecord(file, recordSchema);
-    if (record?.process != null && record.preset === preset && (await lives(record.process))) {
+    const services = options.services === null ? null : JSON.stringify(options.services);
+    const isSame = record?.preset === preset && record.services === services;
+    if (record?.process != null && isSame && (await lives(record.process))) {
       say(`SIMULATED: the host "${preset}" runs already.`);
       return record.endpoints;
     }
@@ -56,9 +67,16 @@ export async function ensureSimulator(options: SimulatorOptions): Promise<Simula
     say(`SIMULATED: starting the host "${preset}".`);
     const logFile = join(dataFolder, 'simulator.log');
     const [command, ...args] = options.command;
+    const servicesFile = join(dataFolder, 'simulator-services.json');
+    if (services !== null) await writeFile(servicesFile, services);
     const detached = await startDetached({
       command,
-      args: [...args, '--preset', preset, '--state-file', join(dataFolder, `simulator-${preset}.state.json`)],
+      args: [
+        ...args,
+        ...['--preset', preset],
+        ...['--state-file', join(dataFolder, `simulator-${preset}.state.json`)],
+        ...(services === null ? [] : ['--services', servicesFile]),
+      ],
       marker: markerOf(dataFolder, PART),
       logFile,
     });
@@ -67,7 +85,7 @@ export async function ensureSimulator(options: SimulatorOptions): Promise<Simula
       ended = true;
     });
     const endpoints = await printedEndpoints(logFile, detached.logOffset, () => ended, signal);
-    await writeRecord(file, { process: detached.identity, preset, endpoints });
+    await writeRecord(file, { process: detached.identity, preset, services, endpoints });
     return endpoints;
   });
 }

@@ -11,8 +11,9 @@ import { Client, Connection } from '@temporalio/client';
 import { stringify } from 'yaml';
 import { type AgentClient, agentClient } from '../../src/cli/agentClient.js';
 import { main } from '../../src/client.js';
-import { loadConfig } from '../../src/config/load.js';
+import { checkFile, loadConfig } from '../../src/config/load.js';
 import type { Config } from '../../src/config/schema.js';
+import { simulatedServices } from '../../src/config/simulatedServices.js';
 import type { JournalEntry, JournalType } from '../../src/contracts/journal.js';
 import type { HostState } from '../../src/contracts/messages.js';
 import { workflowId } from '../../src/contracts/names.js';
@@ -83,13 +84,20 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   const folder = mkdtempSync(join(tmpdir(), 'vramflow-system-'));
   const temporal = options.temporal ?? (await startTemporal());
   const { preset = 'rtx4090', speed = 1, seed = 1 } = options;
-  const simulator = preset === null ? null : await startSimulator({ preset, speed, seed });
-  writeFileSync(join(folder, 'vramflow.yaml'), stringify({ ...options.config, host, data_dir: join(folder, 'data') }));
+  const projectFile = join(folder, 'vramflow.yaml');
+  writeFileSync(projectFile, stringify({ ...options.config, host, data_dir: join(folder, 'data') }));
+  const played = simulatedServices(checkFile(projectFile, folder).config);
+  const servicesFile = join(folder, 'services.json');
+  if (played !== null) writeFileSync(servicesFile, JSON.stringify(played));
+  const simulator =
+    preset === null
+      ? null
+      : await startSimulator({ preset, speed, seed, ...(played === null ? {} : { servicesFile }) });
   const env: NodeJS.ProcessEnv = {
     ...process.env,
     HOME: folder,
     XDG_CONFIG_HOME: folder,
-    VRAMFLOW_CONFIG: join(folder, 'vramflow.yaml'),
+    VRAMFLOW_CONFIG: projectFile,
     VRAMFLOW_TEMPORAL_ADDRESS: temporal.address,
     VRAMFLOW_AGENT_LISTEN: '127.0.0.1:0',
     ...options.env,

@@ -72,7 +72,7 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
   if (noGpu && asked && tenant.kind === 'embedder' && wish.place === 'gpu') return noGpuToMoveTo(view);
   const place = noGpu && wish.place.startsWith('gpu') ? 'cpu' : wish.place;
   const why = `${target.because}${noGpu && place !== wish.place ? '; this host has no GPU' : ''}`;
-  const anew = 'anew' in wish && Boolean(wish.anew);
+  const anew = 'anew' in wish && wish.anew;
   if (isThere(view, place) && !anew) {
     if (place !== 'absent' && tenant.kind === 'model' && !tenant.proven) demands.confirms.push({ view, why });
     return null;
