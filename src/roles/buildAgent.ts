@@ -78,7 +78,7 @@ export async function buildAgent(
   await agent.watch.look();
   agent.watch.start(OLLAMA_LOOK_MS);
   await startEmbedder(agent, log, signal);
-  resumeUnfinished(agent);
+  await resumeUnfinished(agent);
   watchEmbedder(agent, report, signal);
   return {
     agent,
