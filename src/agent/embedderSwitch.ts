@@ -157,6 +157,12 @@ export class EmbedderSwitch {
     await this.launcher.end(old, { signal: AbortSignal.timeout(10_000), graceMs: END_GRACE_MS });
   }
 
+  /** Probes the one in charge by itself: dimension, finite, unit norm. @throws ProbeFailed, EmbedderError */
+  async verify(signal: AbortSignal): Promise<void> {
+    if (this.current === null) throw new ProbeFailed(this.reason() ?? 'the embedder does not run');
+    await this.probe(this.current, null, signal);
+  }
+
   embedText(texts: string[], signal: AbortSignal): Promise<number[][]> {
     return this.call((process) => process.embedText(texts, signal));
   }

@@ -82,7 +82,7 @@ export async function buildAgent(
   await Promise.all([agent.watch.look(), services.look(signal)]);
   agent.watch.start(OLLAMA_LOOK_MS);
   await startEmbedder(agent, log, signal);
-  resumeUnfinished(agent);
+  await resumeUnfinished(agent);
   watchEmbedder(agent, report, signal);
   return {
     agent,

@@ -48,7 +48,7 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
     former.ollama.drop(NAME);
     former.card.stuckMb = 10_752;
     const next = await successor(former);
-    resumeUnfinished(next.agent);
+    await resumeUnfinished(next.agent);
     expect(next.agent.observation().tenants.find(({ id }) => id === VLM)).toMatchObject({
       state: 'unloading',
       holdings: [{ device: CARD, mb: 10_752 }],
@@ -72,7 +72,7 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
     former.ollama.drop(NAME);
     former.card.stuckMb = 10_752;
     const next = await successor(former);
-    resumeUnfinished(next.agent);
+    await resumeUnfinished(next.agent);
     const { observe, unloadTenant } = activitiesOf(next);
     await run(observe, call(unload));
     const unloading = run(unloadTenant, call(unload));
@@ -83,7 +83,7 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
 
   it('forgets an unload that was not carried out', async () => {
     const next = await successor(await killedWhile('unload'));
-    resumeUnfinished(next.agent);
+    await resumeUnfinished(next.agent);
     expect(next.agent.unfinished.all()).toEqual([]);
     next.card.show();
     expect(events(next)).toEqual([]);
@@ -93,7 +93,7 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
     const former = await killedWhile('load');
     former.ollama.put(NAME);
     const next = await successor(former);
-    resumeUnfinished(next.agent);
+    await resumeUnfinished(next.agent);
     expect(events(next)).toEqual([]);
     const { observe, loadTenant } = activitiesOf(next);
     const view = await run(observe, call(load()));
@@ -105,7 +105,7 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
 
   it('forgets a load that was broken off', async () => {
     const next = await successor(await killedWhile('load'));
-    resumeUnfinished(next.agent);
+    await resumeUnfinished(next.agent);
     expect(next.agent.unfinished.all()).toEqual([]);
   });
 
@@ -119,11 +119,21 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
       to: CPU,
       reclaim: [{ gpu: CARD, beforeMb: 1_300, heldMb: 500, processesBefore: [[900, 500]], ownPids: [900] }],
     });
-    resumeUnfinished(next.agent);
+    await resumeUnfinished(next.agent);
     await vi.waitFor(() => expect(events(next)).toEqual(['device_changed by mode/a']));
     const { observe, moveEmbedder } = activitiesOf(next);
     await run(observe, call(move(CPU)));
     expect(await run(moveEmbedder, call(move(CPU)))).toMatchObject({ acted: false });
     expect(events(next)).toHaveLength(1);
+  });
+
+  it('tells of no move whose embedder fails its probe (M8)', async () => {
+    const next = await agentOnFakes();
+    next.launcher.vectorOf = () => [3, 4];
+    const begun = { kind: 'move' as const, workflowId: 'mode/a', beforeMb: {}, from: CARD, to: CPU, reclaim: [] };
+    next.agent.unfinished.begin(EMBEDDER, begun);
+    await resumeUnfinished(next.agent);
+    expect(events(next)).toEqual(['warning by null']);
+    expect(next.agent.unfinished.all()).toEqual([]);
   });
 });

@@ -16,7 +16,7 @@ const VLM = 'llava:7b';
 /** Small, with short attempts, so that four of them fit into a test. It embeds only: `/api/embed` loads it. */
 const QUICK = 'nomic-embed-text:latest';
 const LOAD_MS = 2_000;
-const UNLOAD_MS = 1_500;
+const UNLOAD_MS = 4_000;
 /** M19: the first one and three retries. */
 const ATTEMPTS = 4;
 

@@ -36,10 +36,12 @@ const wall = (entry: { at: string }): number => Date.parse(entry.at);
 
 /** Gathers the evidence and judges what happened on a host since its trace began. */
 export async function judgeHost(system: System, trace: Trace, { calm }: { calm: boolean }): Promise<string[]> {
+  const journal = (await system.journal()).filter(({ sequence }) => sequence > trace.firstJournal);
+  const concluded = journal.filter(({ type }) => type === 'operation').map(({ workflowId }) => workflowId ?? '');
   return judge({
     record: system.simulator.record(),
-    journal: (await system.journal()).filter(({ sequence }) => sequence > trace.firstJournal),
-    windows: await stepWindows(system.client, system.host, trace.startedMs),
+    journal,
+    windows: await stepWindows(system.client, system.host, trace.startedMs, [...new Set(concluded)]),
     trace,
     calm,
     vlm: system.config.vlm_model,

@@ -1,5 +1,6 @@
 /** The operations of a host as the Temporal server's histories tell them: which step ran from when to when. */
 import type { Client } from '@temporalio/client';
+import { vi } from 'vitest';
 import type { Epochs } from '../../src/contracts/operation.js';
 
 export interface StepWindow {
@@ -33,17 +34,44 @@ function inputOf(event: HistoryEvent): CallInput {
   return JSON.parse(Buffer.from(data ?? new Uint8Array()).toString('utf8')) as CallInput;
 }
 
-/** Every step of every operation of the host that began since `sinceMs` (wall clock). */
-export async function stepWindows(client: Client, host: string, sinceMs: number): Promise<StepWindow[]> {
-  const since = new Date(sinceMs - 1_000).toISOString();
-  const query = `VramflowHost = "${host}" AND (StartTime >= "${since}" OR WorkflowType = "idleUnload")`;
+/** The server's list of workflows runs behind what has happened, on a busy machine by seconds. */
+const LIST_MS = 20_000;
+
+/**
+ * Every step of every operation of the host that began since `sinceMs` (wall clock).
+ * @param known workflow ids that must be among them
+ */
+export async function stepWindows(
+  client: Client,
+  host: string,
+  sinceMs: number,
+  known: readonly string[],
+): Promise<StepWindow[]> {
   const windows: StepWindow[] = [];
-  for await (const { workflowId, runId, type } of client.workflow.list({ query })) {
-    if (type === 'gpuHost') continue;
+  const listed = await vi.waitFor(
+    async () => {
+      const found = await operationsOf(client, host, sinceMs);
+      const missing = known.filter((id) => !found.some(({ workflowId }) => workflowId === id));
+      if (missing.length > 0) throw new Error(`the server does not list ${missing.join(', ')} yet`);
+      return found;
+    },
+    { timeout: LIST_MS, interval: 100 },
+  );
+  for (const { workflowId, runId } of listed) {
     const history = await client.workflow.getHandle(workflowId, runId).fetchHistory();
     windows.push(...windowsOf(workflowId, runId, history.events ?? []));
   }
   return windows.filter((window) => window.toMs >= sinceMs).sort((a, b) => a.fromMs - b.fromMs);
+}
+
+async function operationsOf(client: Client, host: string, sinceMs: number) {
+  const since = new Date(sinceMs - 1_000).toISOString();
+  const query = `VramflowHost = "${host}" AND (StartTime >= "${since}" OR WorkflowType = "idleUnload")`;
+  const found: { workflowId: string; runId: string }[] = [];
+  for await (const { workflowId, runId, type } of client.workflow.list({ query })) {
+    if (type !== 'gpuHost') found.push({ workflowId, runId });
+  }
+  return found;
 }
 
 function windowsOf(workflowId: string, runId: string, events: HistoryEvent[]): StepWindow[] {
