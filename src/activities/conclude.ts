@@ -2,6 +2,7 @@ import type { Agent } from '../agent/agent.js';
 import type { NewEntry } from '../agent/journal.js';
 import type { AgentActivities, Conclusion } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
+import { EMBEDDER, isService, serviceTenant } from '../contracts/names.js';
 import type { HostPolicy } from '../contracts/policy.js';
 
 /** The end of an operation at the agent: journal, mode, error states, gates, fence. */
@@ -37,6 +38,7 @@ function remember(agent: Agent, call: Conclusion): void {
 /** The tenants that a goal is about. */
 function asked({ goal }: Conclusion, policy: HostPolicy): string[] {
   if (goal.kind === 'mode') return Object.keys(policy.modes[goal.mode]?.wishes ?? {});
+  if (goal.kind === 'phase') return policy.services.map(({ name }) => serviceTenant(name));
   return 'tenant' in goal ? [goal.tenant] : [];
 }
 
@@ -53,6 +55,14 @@ function entriesOf(call: Conclusion, formerMode: string): NewEntry[] {
       details: { from: formerMode, to: call.mode },
     });
   }
+  if (call.phase !== null) {
+    entries.push({
+      type: 'phase_prepared',
+      subject: call.phase,
+      message: `phase ${call.phase} is prepared`,
+      workflowId,
+    });
+  }
   if (goal.kind === 'idle-unload' && outcome.steps.some((step) => step.acted)) {
     entries.push({ type: 'idle_unload', subject: goal.tenant, message: outcome.summary, workflowId });
   }
@@ -61,7 +71,7 @@ function entriesOf(call: Conclusion, formerMode: string): NewEntry[] {
     const type = outcome.failure?.type;
     const isUnload = type === FAILURE.unloadFailed || type === FAILURE.unloadTimeout || type === FAILURE.notReclaimed;
     entries.push({
-      type: isUnload ? 'unload_failed' : 'load_failed',
+      type: isService(failed) ? 'service_failed' : isUnload ? 'unload_failed' : 'load_failed',
       subject: failed,
       message: outcome.summary,
       workflowId,
@@ -86,8 +96,8 @@ function ensuredLoaded({ goal, outcome }: Conclusion, policy: HostPolicy): strin
   return Object.keys(wishes).filter((tenant) => tenant.startsWith('model/') && wishes[tenant]?.place === 'gpu');
 }
 
-/** The model whose step failed for good (M19); null when it was something else. */
+/** The model or service whose step failed for good (M19); null when it was something else. */
 function failedTenant({ outcome, plan }: Conclusion): string | null {
   if (outcome.status !== 'failed' || outcome.failedTenant === null || plan?.kind !== 'plan') return null;
-  return outcome.failedTenant.startsWith('model/') ? outcome.failedTenant : null;
+  return outcome.failedTenant === EMBEDDER ? null : outcome.failedTenant;
 }

@@ -49,7 +49,7 @@ describe('a model that was loaded for a target', () => {
     ['has left again', [MODEL], { state: 'absent', holdings: [] }],
     ['must be on a GPU', [MODEL], { allowCpu: false }],
   ] as [string, string[], Partial<TenantObservation>][])('is still wanted where it %s', (_case, loaded, more) => {
-    expect(withoutArrived(target, loaded, host(tenant(more)))).toBe(target);
+    expect(withoutArrived(target, loaded, host(tenant(more)))).toEqual(target);
   });
 
   it('still leaves where it is to be absent', () => {

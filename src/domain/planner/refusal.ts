@@ -78,7 +78,7 @@ function blockedBy(host: HostView, start: Start, need: Need | undefined, holders
   const message = `${shortage(host, start, need)}; ${listed(names)}`;
   const byHand = holders.map(({ view }) => handOver(view));
   if (whys.includes('outranks') || whys.includes('pinned')) {
-    return { code: 'holder-outranks', message, remedy: `unload by hand what may go: ${listed(byHand)}` };
+    return { code: 'holder-outranks', message, remedy: `take away by hand what may go: ${listed(byHand)}` };
   }
   if (whys.includes('unavailable')) {
     return { code: 'driver-unavailable', message, remedy: 'bring the driver back; `vramflow doctor` says how' };
@@ -167,5 +167,11 @@ function holding(host: HostView, view: TenantView): string {
 }
 
 /** The command that frees what it holds. */
-const handOver = ({ id, tenant, committedMb }: TenantView): string =>
-  `\`vramflow ${tenant.kind === 'embedder' ? 'clip move cpu' : `model unload ${tenantName(id)}`}\` (${mb(sum(committedMb))})`;
+const handOver = ({ id, tenant, committedMb }: TenantView): string => {
+  const commands = {
+    embedder: 'clip move cpu',
+    model: `model unload ${tenantName(id)}`,
+    service: `service stop ${tenantName(id)}`,
+  };
+  return `\`vramflow ${commands[tenant.kind]}\` (${mb(sum(committedMb))})`;
+};

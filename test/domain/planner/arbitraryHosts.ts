@@ -1,6 +1,6 @@
 /** Hosts with 0–8 GPUs and up to 12 tenants in all states, and what may be wanted of them. */
 import * as fc from 'fast-check';
-import { CPU, EMBEDDER } from '../../../src/contracts/names.js';
+import { CPU, EMBEDDER, isService } from '../../../src/contracts/names.js';
 import type {
   DeviceObservation,
   DriverObservation,
@@ -62,7 +62,14 @@ function tenantArbitrary(id: string, gpuIds: string[], troubles: boolean): fc.Ar
         {
           weight: 10,
           arbitrary: troubles
-            ? rarely<TenantObservation['state']>('resident', 'loading', 'unloading', 'error', 'unknown')
+            ? rarely<TenantObservation['state']>(
+                'resident',
+                'loading',
+                'unloading',
+                'error',
+                'unknown',
+                ...(isService(id) ? (['unhealthy'] as const) : []),
+              )
             : fc.constant<TenantObservation['state']>('resident'),
         },
       ),
@@ -87,12 +94,23 @@ function tenantArbitrary(id: string, gpuIds: string[], troubles: boolean): fc.Ar
       const holds =
         change.state === 'absent' ? [] : change.state === 'resident' && places.length === 0 ? [CPU] : places;
       const embedder = id === EMBEDDER;
-      const one = embedder ? holds.slice(0, 1) : holds;
+      const one = embedder || isService(id) ? holds.slice(0, 1) : holds;
       const mb = Math.ceil((change.chargeMb * shareHeld) / Math.max(1, one.length));
       const holdings = one.map((device) => ({ device, mb }));
       const peakMb = change.chargeMb + overheadMb;
       const idle = change.state === 'resident' ? { idleForMs: 60_000, residentForMs: 90_000 } : {};
       const all = { ...change, ...idle, holdings, peakMb };
+      if (isService(id)) {
+        return tenant(id, {
+          ...all,
+          kind: 'service',
+          driver: 'native',
+          allowCpu: false,
+          proven: true,
+          uses: 0,
+          peakMb: change.chargeMb,
+        });
+      }
       return embedder ? clip(all) : tenant(id, all);
     });
 }
@@ -135,7 +153,11 @@ export function caseArbitrary(change: Partial<Limits> = {}): fc.Arbitrary<Case> 
     })
     .chain(({ gpus, tenants }) => {
       const gpuIds = Array.from({ length: gpus }, (_, index) => `GPU-${index}`);
-      const ids = [EMBEDDER, ...Array.from({ length: tenants - 1 }, (_, index) => `model/m${index}`)];
+      // Every third is a service.
+      const ids = [
+        EMBEDDER,
+        ...Array.from({ length: tenants - 1 }, (_, index) => `${index % 3 === 2 ? 'service' : 'model'}/t${index}`),
+      ];
       return fc.record({
         devices: fc.tuple(...gpuIds.map((_, index) => gpuArbitrary(index, limits.troubles))),
         tenants: fc.tuple(...ids.map((id) => tenantArbitrary(id, gpuIds, limits.troubles))),

@@ -30,7 +30,7 @@ describe('explainPlan (law 11)', () => {
       'mode recording: refused (holder-outranks): model/qwen3-vl:8b needs 10,752 MB, and NVIDIA GeForce RTX 4090 has ' +
         '3,252 MB left of 24,564 MB after the reserve of 512 MB; model/big holds 20,000 MB on NVIDIA GeForce RTX 4090 ' +
         'and is not pushed out: pinned',
-      'what to do: unload by hand what may go: `vramflow model unload big` (20,000 MB)',
+      'what to do: take away by hand what may go: `vramflow model unload big` (20,000 MB)',
       'NVIDIA GeForce RTX 4090: total 24,564 MB, used 20,800 MB, free 3,764 MB, foreign 800 MB',
       'left as it is: model/big: pinned',
     ]);

@@ -84,6 +84,7 @@ export const on = (mb: number, device = GPU): Partial<TenantObservation> => ({
 export const drivers = (change: Partial<DriverObservation> = {}): DriverObservation[] => [
   { id: 'ollama', available: true, reason: null, placement: 'observed', version: '0.6.5', ...change },
   { id: 'clip', available: true, reason: null, placement: 'chosen', version: null },
+  { id: 'native', available: true, reason: null, placement: 'chosen', version: null },
 ];
 
 /** Adds what the tenants hold to what each GPU has in use. */
