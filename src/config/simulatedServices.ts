@@ -8,23 +8,16 @@ const STOP_MS = 400;
 
 /** The content of the simulator's `--services` file; null: the configuration has no service. */
 export function simulatedServices({ services }: Pick<Config, 'services'>): object | null {
-  const played = Object.entries(services).map(([name, service]) => ({
-    ...shapeOf(service),
-    service: name,
-    kind: service,
-  }));
-  if (played.length === 0) return null;
+  const entries = Object.entries(services);
+  if (entries.length === 0) return null;
+  const natives = entries.filter(([, { run }]) => run !== undefined);
+  const containers = entries.filter(([, { run }]) => run === undefined);
   return {
-    programs: played
-      .filter(({ kind }) => kind.run !== undefined)
-      .map(({ service, kind: _, ...shape }) => ({ name: service, ...shape })),
-    containers: played
-      .filter(({ kind }) => kind.run === undefined)
-      .map(({ service, kind, ...shape }) => ({
-        name: kind.container ?? service,
-        image: kind.image ?? `simulated/${kind.container ?? service}`,
-        ...shape,
-      })),
+    programs: natives.map(([name, service]) => ({ name, ...shapeOf(service) })),
+    containers: containers.map(([name, service]) => {
+      const container = service.container ?? name;
+      return { name: container, image: service.image ?? `simulated/${container}`, ...shapeOf(service) };
+    }),
   };
 }
 

@@ -73,8 +73,10 @@ export async function ensureSimulator(options: SimulatorOptions): Promise<Simula
       command,
       args: [
         ...args,
-        ...['--preset', preset],
-        ...['--state-file', join(dataFolder, `simulator-${preset}.state.json`)],
+        '--preset',
+        preset,
+        '--state-file',
+        join(dataFolder, `simulator-${preset}.state.json`),
         ...(services === null ? [] : ['--services', servicesFile]),
       ],
       marker: markerOf(dataFolder, PART),
