@@ -28,12 +28,18 @@ export async function recordHistories(): Promise<string[]> {
     config: {
       idle_timeout_seconds: 'never',
       models: { [SECOND]: { vram_mb: 6348, idle_timeout_seconds: 1 } },
+      services: {
+        painter: { run: ['painter'], vram_mb: 18_000, priority: 100 },
+        speaker: { run: ['speaker'], vram_mb: 9_000, priority: 40 },
+      },
+      phases: { '3': ['speaker'], '4': ['painter'], none: [] },
     },
   });
   try {
     const recorded = [
       ...(await modeTransitions(system)),
       ...(await modelOperations(system)),
+      ...(await phases(system)),
       ...(await reconciliations(system)),
       ...(await idleUnloads(system)),
       ...(await hosts(system)),
@@ -90,6 +96,21 @@ async function modelOperations(system: System): Promise<Recorded[]> {
   await system.until('its end to be seen', ({ vram }) => (vram?.used_mb ?? 0) < 10_000);
   const loads = await run(system, ['model', 'load', VLM]);
   return await save(system, 'modelOperation', { unloads, moves, refused, loads });
+}
+
+async function phases(system: System): Promise<Recorded[]> {
+  const starts = await run(system, ['phase', 'prepare', '3']);
+  const swaps = await run(system, ['phase', 'prepare', '4']);
+  system.simulator.faults.set('service-fail', { service: 'speaker' });
+  const fails = await run(system, ['phase', 'prepare', '3'], EXIT.failed);
+  system.simulator.faults.clear();
+  const refused = await run(system, ['service', 'start', 'speaker'], EXIT.refused);
+  const restarts = await run(system, ['service', 'restart', 'painter']);
+  const frees = await run(system, ['phase', 'prepare', 'none']);
+  return [
+    ...(await save(system, 'phasePreparation', { starts, swaps, fails, frees })),
+    ...(await save(system, 'serviceOperation', { refused, restarts })),
+  ];
 }
 
 /** An embedder that dies on the GPU comes back on the CPU, and is then moved to where the mode wants it. */
