@@ -3,7 +3,7 @@ import { realpath, stat } from 'node:fs/promises';
 
 import type { EndTarget } from '../processes/ending.js';
 import { lookAt, type ProcessSight, readArgv, readBootId, readExecutable, stillLives } from '../processes/proc.js';
-import { signalMembers, type TableEntry, treeIn } from '../processes/tree.js';
+import { readTable, signalMembers, type TableEntry, treeIn } from '../processes/tree.js';
 import { listenersOn } from './ports.js';
 import type { NativeRun } from './run.js';
 import type { NativeMatch } from './service.js';
@@ -30,10 +30,7 @@ export async function findMatching(
   );
 }
 
-export async function createMatchedRun(
-  found: ProcessSight,
-  readTable: () => Promise<TableEntry[]>,
-): Promise<NativeRun> {
+export async function createMatchedRun(found: ProcessSight): Promise<NativeRun> {
   const leader = { pid: found.pid, startTicks: found.startTicks };
   const argv = await readArgv(found.pid);
   let seen: ProcessSight[] = [];
@@ -45,8 +42,8 @@ export async function createMatchedRun(
     return argv !== null && shown !== null && isEqual(argv, shown) ? 'ours' : 'not-ours';
   }
 
-  async function members(): Promise<ProcessSight[]> {
-    seen = treeIn(await readTable(), rootOf(leader, seen));
+  async function members(table: readonly TableEntry[] | null = null): Promise<ProcessSight[]> {
+    seen = treeIn(table ?? (await readTable()), rootOf(leader, seen));
     return seen;
   }
 
@@ -70,11 +67,11 @@ export async function createMatchedRun(
     leader,
     gpus: null,
     target,
-    async look() {
+    async look(table) {
       const proof = await proven();
       // Its leftovers are nobody's: only the process itself was named.
       if (proof === 'gone') return { state: 'ended', members: [] };
-      return { state: proof === 'ours' ? 'running' : 'unknown', members: await members() };
+      return { state: proof === 'ours' ? 'running' : 'unknown', members: await members(table) };
     },
     forget: async () => {},
   };

@@ -156,7 +156,7 @@ describe.runIf(process.platform === 'linux')('a service that was started by hand
     const one = await driverOf(script(code, { match: match(code) }));
     expect(await one.sight()).toMatchObject({ state: 'absent' });
     const byHand = await stranger(code);
-    await vi.waitFor(() => expect(one.changes).toEqual([{ kind: 'started', service: 'one' }]), 8_000);
+    await vi.waitFor(() => expect(one.changes).toEqual([{ kind: 'started', service: 'one' }]), 15_000);
     byHand.handle.kill('SIGKILL');
     await vi.waitFor(() => expect(one.changes).toMatchObject([{}, { kind: 'ended', service: 'one' }]), 3_000);
   });
