@@ -18,8 +18,9 @@ interface Stranger {
 }
 
 /** A process that somebody else started: its parent is this test. */
-async function stranger(code: string, env: NodeJS.ProcessEnv = {}): Promise<Stranger> {
+async function stranger(code: string, env: NodeJS.ProcessEnv = {}, detached = false): Promise<Stranger> {
   const handle = spawn(process.execPath, ['-e', `${code} console.log("up")`], {
+    detached,
     stdio: ['ignore', 'pipe', 'ignore'],
     env: { PATH: process.env['PATH'], ...env },
   });
@@ -75,9 +76,10 @@ describe.runIf(process.platform === 'linux')('a driver that comes after another'
   });
 
   it('never signals a stranger under the pid of a record, whether start time or marker are another', async () => {
-    const reused = await stranger(IDLE);
-    const unmarked = await stranger(IDLE);
-    const marked = await stranger(IDLE, { [OWNER_VARIABLE]: newMarker() });
+    // Each leads a group, so that a signal to the group would reach it, too.
+    const reused = await stranger(IDLE, {}, true);
+    const unmarked = await stranger(IDLE, {}, true);
+    const marked = await stranger(IDLE, { [OWNER_VARIABLE]: newMarker() }, true);
     const forged = [
       { pid: reused.pid, startTicks: reused.startTicks - 1 },
       { pid: unmarked.pid, startTicks: unmarked.startTicks },
