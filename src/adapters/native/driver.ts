@@ -69,8 +69,8 @@ export function createNativeDriver(options: NativeDriverOptions): ServiceDriver 
   async function watch(): Promise<void> {
     watches++;
     for (const each of supervised.values()) {
-      await each.log.rotateIfLarge();
       if (await each.hasEnded()) await each.look();
+      await each.log.rotateIfLarge();
     }
     if (watches % LOOK_EVERY_WATCHES === 0 && mayChangeUnseen()) await look(closing.signal);
   }

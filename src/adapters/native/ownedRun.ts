@@ -1,4 +1,8 @@
-/** A run that we started: proven by its record and marker, or by the cgroup that was made for it. */
+/**
+ * A run that we started. It is proven by its record and its marker. A program can lose the marker: some write their title
+ * over their environment, as Python's setproctitle does. Then the handle of our child proves it, or the run's cgroup.
+ */
+import type { ChildProcess } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { z } from 'zod';
@@ -25,8 +29,15 @@ export type NativeRecord = OwnershipRecord & NativeDetails;
 const SETTLE_LOOKS = 4;
 const SETTLE_EVERY_MS = 50;
 
-/** The run of a record, or of the process that an intent's marker finds. */
-export function createOwnedRun(found: NativeRecord, store: RecordStore<NativeDetails>): NativeRun {
+/**
+ * The run of a record, or of the process that an intent's marker finds.
+ * @param handle of our own child; a successor has none
+ */
+export function createOwnedRun(
+  found: NativeRecord,
+  store: RecordStore<NativeDetails>,
+  handle: ChildProcess | null = null,
+): NativeRun {
   const { marker, cgroup } = found;
   let record = found;
   let seen: ProcessSight[] = [];
@@ -46,8 +57,10 @@ export function createOwnedRun(found: NativeRecord, store: RecordStore<NativeDet
     const proof = await proveOurs(record);
     const first = leader();
     if (proof === 'ours' || proof === 'gone' || first === null) return proof;
-    const inCgroup = (await listCgroup(cgroup, marker)).includes(first.pid);
-    return inCgroup && (await stillLives(first)) ? 'ours' : proof;
+    // The pid of a child is not given away before its parent has seen its end.
+    const isChild = handle?.pid === first.pid && handle.exitCode === null && handle.signalCode === null;
+    const isOurs = isChild || (await listCgroup(cgroup, marker)).includes(first.pid);
+    return isOurs && (await stillLives(first)) ? 'ours' : proof;
   }
 
   async function settledProof(): Promise<Proof> {
@@ -105,8 +118,7 @@ export function createOwnedRun(found: NativeRecord, store: RecordStore<NativeDet
       const proof = await settledProof();
       const tree = await members(proof, table);
       if (proof === 'ours') return { state: 'running', members: tree };
-      // A process without our marker under the pid and start time of the record: the record is wrong, not the process.
-      return { state: proof === 'unknown' ? 'unknown' : 'ended', members: tree };
+      return { state: proof === 'gone' ? 'ended' : 'unknown', members: tree };
     },
     async forget() {
       await removeCgroup(cgroup, marker);

@@ -206,7 +206,7 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
     if (cgroup !== null && pid !== undefined) await enterCgroup(cgroup, pid);
     handles.set(marker, started.handle);
     void exitOf(started.handle).then(lookInBackground);
-    run = createOwnedRun(started.record, store);
+    run = createOwnedRun(started.record, store, started.handle);
     seen = await run.look(null);
   }
 

@@ -75,29 +75,64 @@ describe.runIf(process.platform === 'linux')('a driver that comes after another'
     expect(await one.store.list()).toEqual([]);
   });
 
-  it('never signals a stranger under the pid of a record, whether start time or marker are another', async () => {
-    // Each leads a group, so that a signal to the group would reach it, too.
-    const reused = await stranger(IDLE, {}, true);
-    const unmarked = await stranger(IDLE, {}, true);
-    const marked = await stranger(IDLE, { [OWNER_VARIABLE]: newMarker() }, true);
-    const forged = [
-      { pid: reused.pid, startTicks: reused.startTicks - 1 },
-      { pid: unmarked.pid, startTicks: unmarked.startTicks },
-      { pid: marked.pid, startTicks: marked.startTicks },
-    ];
-    for (const parts of forged) {
+  /** Leads a group of its own, so that a signal to the group would reach it, too. Both signals would end it. */
+  const leading = (env: NodeJS.ProcessEnv = {}) => stranger(IDLE, env, true);
+  const recordOf = async (pid: number, startTicks: number) => ({
+    marker: newMarker(),
+    bootId: await readBootId(),
+    pid,
+    startTicks,
+    command: ['x'],
+    gpus: [],
+    cgroup: null,
+  });
+
+  it('never signals a stranger who has the pid of a record now, and starts anew', async () => {
+    const reused = await leading();
+    const one = await driverOf(script(UP));
+    await one.store.write(await recordOf(reused.pid, reused.startTicks - 1));
+    expect(await one.stop(100)).toBe('stopped');
+    expect(await one.sight()).toMatchObject({ state: 'absent', pids: [] });
+    expect((await one.start()).pids).not.toContain(reused.pid);
+    expect(await one.stop()).toBe('stopped');
+    expect([reused.handle.exitCode, reused.handle.signalCode]).toEqual([null, null]);
+  });
+
+  it('never signals a process without our marker under pid and start time of a record, nor starts a second one', async () => {
+    for (const env of [{}, { [OWNER_VARIABLE]: newMarker() }]) {
+      const unmarked = await leading(env);
       const one = await driverOf(script(UP));
-      const record = { marker: newMarker(), bootId: await readBootId(), command: ['x'], gpus: [], cgroup: null };
-      await one.store.write({ ...record, ...parts });
-      expect(await one.stop(100)).toBe('stopped');
-      expect(await one.sight()).toMatchObject({ state: 'absent', pids: [] });
-      const { pids } = await one.start();
-      expect(pids).not.toContain(parts.pid);
-      await one.stop();
+      await one.store.write(await recordOf(unmarked.pid, unmarked.startTicks));
+      expect(await one.stop(100)).toBe('stuck');
+      expect(await one.sight()).toMatchObject({ state: 'unknown' });
+      await expect(one.start()).rejects.toMatchObject({
+        kind: 'failed',
+        message: expect.stringContaining('not known'),
+      });
+      expect([unmarked.handle.exitCode, unmarked.handle.signalCode]).toEqual([null, null]);
+      unmarked.handle.kill('SIGKILL');
+      await vi.waitFor(async () => expect(await one.sight()).toMatchObject({ state: 'absent' }), 5_000);
     }
-    // A signal would have ended them: none ignores SIGTERM.
-    for (const { handle } of [reused, unmarked, marked])
-      expect([handle.exitCode, handle.signalCode]).toEqual([null, null]);
+  });
+
+  it('knows its own child though that lost the marker; a successor does so by its cgroup, or is in doubt', async () => {
+    const code = `exec env -i ${process.execPath} -e '${UP}'`;
+    const service = { name: 'one', argv: ['/bin/sh', '-c', code] as [string, ...string[]] };
+    const first = await driverOf(service);
+    const { run } = await first.start();
+    await first.printed('up');
+    expect(await first.sight()).toMatchObject({ state: 'running', run });
+    const [record] = await first.store.list();
+    if (record === undefined) throw new Error('no record');
+    const second = await driverOf(service, { stateDir: first.stateDir });
+    expect((await second.sight()).state).toBe(record.cgroup === null ? 'unknown' : 'running');
+    await first.store.write({ ...record, cgroup: null });
+    const third = await driverOf(service, { stateDir: first.stateDir });
+    expect(await third.sight()).toMatchObject({ state: 'unknown', run });
+    expect(await third.stop(100)).toBe('stuck');
+    await first.store.write(record);
+    expect(await first.stop()).toBe('stopped');
+    expect(await lives(record.pid ?? 0)).toBe(false);
   });
 
   it('does not trust a record that names the cgroup of others', async () => {
