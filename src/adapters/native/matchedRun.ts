@@ -5,6 +5,7 @@ import type { EndTarget } from '../processes/ending.js';
 import { lookAt, type ProcessSight, readArgv, readBootId, readExecutable, stillLives } from '../processes/proc.js';
 import { readTable, signalMembers, type TableEntry, treeIn } from '../processes/tree.js';
 import { listenersOn } from './ports.js';
+import { findProgram } from './program.js';
 import type { NativeRun } from './run.js';
 import type { NativeMatch } from './service.js';
 
@@ -17,7 +18,9 @@ export async function findMatching(
   table: readonly TableEntry[],
   taken: ReadonlySet<number>,
 ): Promise<TableEntry[]> {
-  const executable = await realpath(match.executable).catch(() => match.executable);
+  const { file } = await findProgram(match.executable, process.env['PATH'] ?? '');
+  if (file === null) return [];
+  const executable = await realpath(file);
   const checked = await Promise.all(
     table.map(async (entry) => (!taken.has(entry.pid) && (await matches(entry.pid, executable, match)) ? entry : null)),
   );
@@ -79,7 +82,8 @@ export async function createMatchedRun(found: ProcessSight): Promise<NativeRun> 
 
 async function matches(pid: number, executable: string, match: NativeMatch): Promise<boolean> {
   const argv = await readArgv(pid);
-  if (argv === null || !match.argv.every((word, i) => argv[i] === word)) return false;
+  const isWanted = (word: string, i: number) => argv?.[i] === word || (i === 0 && word === match.executable);
+  if (argv === null || !match.argv.every(isWanted)) return false;
   if ((await readExecutable(pid)) !== executable || typeof (await lookAt(pid)) === 'string') return false;
   const owner = await stat(`/proc/${pid}`).then(
     ({ uid }) => uid,

@@ -1,12 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { symlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import { describe, expect, it, vi } from 'vitest';
 
 import { lookAt, OWNER_VARIABLE, readBootId, readExecutable } from '../../../src/adapters/processes/proc.js';
 import { newMarker } from '../../../src/adapters/processes/spawn.js';
-import { asIntent, lives, tidyLater } from '../processes/owned.js';
+import { asIntent, lives, tempFolder, tidyLater } from '../processes/owned.js';
 import { driverOf, freePort, IDLE, script } from './service.js';
 
 const UP = `${IDLE} console.log("up")`;
@@ -225,9 +227,24 @@ describe.runIf(process.platform === 'linux')('a service that was started by hand
     const byHand = await stranger(code);
     const other = match(`${code} `);
     expect(await (await driverOf(script(code, { match: other }))).sight()).toMatchObject({ state: 'absent' });
-    const shell = { ...match(code), executable: '/bin/sh' };
-    expect(await (await driverOf(script(code, { match: shell }))).sight()).toMatchObject({ state: 'absent' });
+    for (const executable of ['/bin/sh', '/no/such/program', 'no-such-program']) {
+      const elsewhere = { ...match(code), executable };
+      expect(await (await driverOf(script(code, { match: elsewhere }))).sight()).toMatchObject({ state: 'absent' });
+    }
     expect(await readExecutable(byHand.pid)).toBe(process.execPath);
+  });
+
+  it('is found by its program, whatever name it was called by, on the PATH or by a link', async () => {
+    const code = `${IDLE} /* ${newMarker()} */`;
+    const folder = await tempFolder();
+    const link = join(folder, 'interpreter');
+    await symlink(process.execPath, link);
+    const byHand = await stranger(code);
+    const argv: [string, ...string[]] = [link, '-e', `${code} console.log("up")`];
+    const one = await driverOf(script(code, { match: { executable: link, argv } }));
+    expect(await one.sight()).toMatchObject({ state: 'running', pids: [byHand.pid] });
+    const named = { executable: process.execPath, argv };
+    expect(await (await driverOf(script(code, { match: named }))).sight()).toMatchObject({ state: 'absent' });
   });
 
   it('is no longer ours to stop once it shows another command line', async () => {
