@@ -34,8 +34,6 @@ export const canOwnProcesses = (env: NodeJS.ProcessEnv = process.env): Owning =>
 /** Pure. */
 export function judgeSurroundings(found: Surroundings): Owning {
   const { declared, pidNamespace, cgroupNamespace, init } = found;
-  if (declared !== null && /^(0|false|no)$/i.test(declared)) return { ok: true };
-  if (declared !== null && declared !== '') return inContainer('VRAMFLOW_IN_CONTAINER is set');
   if (pidNamespace === null) {
     return {
       ok: false,
@@ -43,6 +41,8 @@ export function judgeSurroundings(found: Surroundings): Owning {
       remedy: 'Run native services on Linux, or run the service in Docker.',
     };
   }
+  if (declared !== null && /^(0|false|no)$/i.test(declared)) return { ok: true };
+  if (declared !== null && declared !== '') return inContainer('VRAMFLOW_IN_CONTAINER is set');
   const cgroup = CONTAINER_CGROUP.exec(found.cgroups ?? '')?.[0];
   if (cgroup !== undefined) return inContainer(`its cgroup is one of ${cgroup}`);
   if (pidNamespace === FIRST_PID_NAMESPACE) {

@@ -4,6 +4,7 @@
  */
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /**
  * Makes a cgroup beneath the agent's own and names it by the marker of the run.
@@ -54,9 +55,23 @@ export async function killCgroup(folder: string | null, marker: string): Promise
   }
 }
 
-/** Nothing happens to one that is gone, or that still has processes. */
+/** What has ended is in it until it is reaped: the cgroup cannot be removed before. */
+const REAPED_LOOKS = 10;
+const REAPED_EVERY_MS = 20;
+
+/** Nothing happens to one that is gone. One that is in use for longer than 200 ms stays; empty, it costs nothing. */
 export async function removeCgroup(folder: string | null, marker: string): Promise<void> {
-  if (isOf(folder, marker)) await rmdir(folder).catch(() => undefined);
+  if (!isOf(folder, marker)) return;
+  for (let look = 0; look < REAPED_LOOKS; look++) {
+    try {
+      await rmdir(folder);
+      return;
+    } catch (error) {
+      if (isGone(error)) return;
+      if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+      await delay(REAPED_EVERY_MS);
+    }
+  }
 }
 
 /** A path on disk proves nothing by itself; a cgroup with the name of the marker was made for it. */

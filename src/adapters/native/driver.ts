@@ -11,7 +11,7 @@ import { createSupervised, type Supervised } from './supervised.js';
 /** P8: the end of a run that is not our child is seen within this. */
 const WATCH_EVERY_MS = 1_000;
 /** Every so many watches all of /proc is looked through: what was started by hand, and which processes belong to what. */
-const LOOK_EVERY_WATCHES = 5;
+const LOOK_EVERY_WATCHES = 10;
 
 export interface NativeDriverOptions {
   services: readonly NativeService[];
@@ -69,11 +69,15 @@ export function createNativeDriver(options: NativeDriverOptions): ServiceDriver 
   async function watch(): Promise<void> {
     watches++;
     for (const each of supervised.values()) {
-      await each.log.rotateIfLarge();
       if (await each.hasEnded()) await each.look();
+      await each.log.rotateIfLarge();
     }
-    if (watches % LOOK_EVERY_WATCHES === 0) await look(closing.signal);
+    if (watches % LOOK_EVERY_WATCHES === 0 && mayChangeUnseen()) await look(closing.signal);
   }
+  /** Runs get and lose processes, and what has a match can be started by hand; all else the driver does itself. */
+  const mayChangeUnseen = (): boolean =>
+    services.some(({ match }) => match !== undefined) ||
+    [...supervised.values()].some(({ sight }) => sight().pids.length > 0);
   const timer = setInterval(() => {
     if (!owning.ok || watching !== null) return;
     watching = watch()

@@ -51,8 +51,14 @@ export function createLogFile(path: string, limits: LogLimits = LOG_LIMITS): Log
     async rotateIfLarge() {
       if ((await sizeOf(path)) <= limits.bytes) return;
       await shift();
-      await copyFile(path, `${path}.1`);
-      await appendNewer(path, `${path}.1`);
+      try {
+        await copyFile(path, `${path}.1`);
+        await appendNewer(path, `${path}.1`);
+      } catch (error) {
+        // A full disk: the output of one service must not keep it full.
+        await rm(`${path}.1`, { force: true });
+        process.emitWarning(`${path} was emptied without a copy: ${(error as Error).message}`);
+      }
       await truncate(path, 0);
       rotations++;
     },

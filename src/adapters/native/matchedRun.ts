@@ -3,8 +3,9 @@ import { realpath, stat } from 'node:fs/promises';
 
 import type { EndTarget } from '../processes/ending.js';
 import { lookAt, type ProcessSight, readArgv, readBootId, readExecutable, stillLives } from '../processes/proc.js';
-import { signalMembers, type TableEntry, treeIn } from '../processes/tree.js';
+import { readTable, signalMembers, type TableEntry, treeIn } from '../processes/tree.js';
 import { listenersOn } from './ports.js';
+import { findProgram } from './program.js';
 import type { NativeRun } from './run.js';
 import type { NativeMatch } from './service.js';
 
@@ -17,7 +18,9 @@ export async function findMatching(
   table: readonly TableEntry[],
   taken: ReadonlySet<number>,
 ): Promise<TableEntry[]> {
-  const executable = await realpath(match.executable).catch(() => match.executable);
+  const { file } = await findProgram(match.executable, process.env['PATH'] ?? '');
+  if (file === null) return [];
+  const executable = await realpath(file);
   const checked = await Promise.all(
     table.map(async (entry) => (!taken.has(entry.pid) && (await matches(entry.pid, executable, match)) ? entry : null)),
   );
@@ -30,10 +33,7 @@ export async function findMatching(
   );
 }
 
-export async function createMatchedRun(
-  found: ProcessSight,
-  readTable: () => Promise<TableEntry[]>,
-): Promise<NativeRun> {
+export async function createMatchedRun(found: ProcessSight): Promise<NativeRun> {
   const leader = { pid: found.pid, startTicks: found.startTicks };
   const argv = await readArgv(found.pid);
   let seen: ProcessSight[] = [];
@@ -45,8 +45,8 @@ export async function createMatchedRun(
     return argv !== null && shown !== null && isEqual(argv, shown) ? 'ours' : 'not-ours';
   }
 
-  async function members(): Promise<ProcessSight[]> {
-    seen = treeIn(await readTable(), rootOf(leader, seen));
+  async function members(table: readonly TableEntry[] | null = null): Promise<ProcessSight[]> {
+    seen = treeIn(table ?? (await readTable()), rootOf(leader, seen));
     return seen;
   }
 
@@ -70,11 +70,11 @@ export async function createMatchedRun(
     leader,
     gpus: null,
     target,
-    async look() {
+    async look(table) {
       const proof = await proven();
       // Its leftovers are nobody's: only the process itself was named.
       if (proof === 'gone') return { state: 'ended', members: [] };
-      return { state: proof === 'ours' ? 'running' : 'unknown', members: await members() };
+      return { state: proof === 'ours' ? 'running' : 'unknown', members: await members(table) };
     },
     forget: async () => {},
   };
@@ -82,7 +82,8 @@ export async function createMatchedRun(
 
 async function matches(pid: number, executable: string, match: NativeMatch): Promise<boolean> {
   const argv = await readArgv(pid);
-  if (argv === null || !match.argv.every((word, i) => argv[i] === word)) return false;
+  const isWanted = (word: string, i: number) => argv?.[i] === word || (i === 0 && word === match.executable);
+  if (argv === null || !match.argv.every(isWanted)) return false;
   if ((await readExecutable(pid)) !== executable || typeof (await lookAt(pid)) === 'string') return false;
   const owner = await stat(`/proc/${pid}`).then(
     ({ uid }) => uid,

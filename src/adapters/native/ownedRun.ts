@@ -1,4 +1,8 @@
-/** A run that we started: proven by its record and marker, or by the cgroup that was made for it. */
+/**
+ * A run that we started. It is proven by its record and its marker. A program can lose the marker: some write their title
+ * over their environment, as Python's setproctitle does. Then the handle of our child proves it, or the run's cgroup.
+ */
+import type { ChildProcess } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { z } from 'zod';
@@ -7,9 +11,9 @@ import type { EndTarget } from '../processes/ending.js';
 import { completeRecord, hasEnded, type OwnershipRecord, type Proof, proveOurs } from '../processes/ownership.js';
 import { type ProcessSight, stillLives } from '../processes/proc.js';
 import type { RecordStore } from '../processes/records.js';
-import { readTable, sendSignal, signalMembers, treeIn } from '../processes/tree.js';
+import { readTable, sendSignal, signalMembers, type TableEntry, treeIn } from '../processes/tree.js';
 import { killCgroup, listCgroup, removeCgroup } from './cgroup.js';
-import type { NativeRun } from './run.js';
+import type { Leader, NativeRun } from './run.js';
 
 export const nativeDetails = z.object({
   /** UUIDs that it was started with. */
@@ -25,24 +29,38 @@ export type NativeRecord = OwnershipRecord & NativeDetails;
 const SETTLE_LOOKS = 4;
 const SETTLE_EVERY_MS = 50;
 
-/** The run of a record. A manager that died right after the spawn left an intent: the marker finds its process. */
-export async function ownedRunOf(found: NativeRecord, store: RecordStore<NativeDetails>): Promise<NativeRun> {
-  const record = (await completeRecord(found)) ?? found;
-  if (record !== found) await store.write(record);
-  return createOwnedRun(record, store);
-}
-
-function createOwnedRun(record: NativeRecord, store: RecordStore<NativeDetails>): NativeRun {
-  const { marker, cgroup } = record;
-  const leader = { pid: record.pid ?? -1, startTicks: record.startTicks ?? -1 };
+/**
+ * The run of a record, or of the process that an intent's marker finds.
+ * @param handle of our own child; a successor has none
+ */
+export function createOwnedRun(
+  found: NativeRecord,
+  store: RecordStore<NativeDetails>,
+  handle: ChildProcess | null = null,
+): NativeRun {
+  const { marker, cgroup } = found;
+  let record = found;
   let seen: ProcessSight[] = [];
   let killed = false;
 
+  const leader = (): Leader | null =>
+    record.pid === null || record.startTicks === null ? null : { pid: record.pid, startTicks: record.startTicks };
+
   async function prove(): Promise<Proof> {
+    if (record.pid === null) {
+      // A manager that died right after the spawn left an intent.
+      const complete = await completeRecord(record);
+      if (complete === null) return 'gone';
+      record = complete;
+      await store.write(record);
+    }
     const proof = await proveOurs(record);
-    if (proof === 'ours' || proof === 'gone') return proof;
-    const inCgroup = (await listCgroup(cgroup, marker)).includes(leader.pid);
-    return inCgroup && (await stillLives(leader)) ? 'ours' : proof;
+    const first = leader();
+    if (proof === 'ours' || proof === 'gone' || first === null) return proof;
+    // The pid of a child is not given away before its parent has seen its end.
+    const isChild = handle?.pid === first.pid && handle.exitCode === null && handle.signalCode === null;
+    const isOurs = isChild || (await listCgroup(cgroup, marker)).includes(first.pid);
+    return isOurs && (await stillLives(first)) ? 'ours' : proof;
   }
 
   async function settledProof(): Promise<Proof> {
@@ -54,9 +72,13 @@ function createOwnedRun(record: NativeRecord, store: RecordStore<NativeDetails>)
     return proof;
   }
 
-  async function members(proof: Proof): Promise<ProcessSight[]> {
-    const [table, listed] = await Promise.all([readTable(), listCgroup(cgroup, marker)]);
-    seen = treeIn(table, { marker, leader: proof === 'ours' ? leader : null, ownSession: true, listed, seen });
+  async function members(proof: Proof, given: readonly TableEntry[] | null = null): Promise<ProcessSight[]> {
+    const first = proof === 'ours' ? leader() : null;
+    // An older table knows what lives on. It does not know what was forked by one that has ended since.
+    const isFirst = ({ pid, startTicks }: TableEntry) => pid === first?.pid && startTicks === first.startTicks;
+    const table = given?.some(isFirst) === true ? given : await readTable();
+    const listed = await listCgroup(cgroup, marker);
+    seen = treeIn(table, { marker, leader: first, ownSession: true, listed, seen });
     return seen;
   }
 
@@ -76,9 +98,10 @@ function createOwnedRun(record: NativeRecord, store: RecordStore<NativeDetails>)
       if (tree.length === 0) return proof;
       killed ||= name === 'SIGKILL';
       // As one, so that none of the group sees another end first and starts it again.
-      const group = proof === 'ours' ? sendSignal(-leader.pid, name) : 'gone';
+      const first = leader();
+      const group = proof === 'ours' && first !== null ? sendSignal(-first.pid, name) : 'gone';
       if (name === 'SIGKILL') await killCgroup(cgroup, marker);
-      const rest = tree.filter((member) => group !== 'sent' || member.group !== leader.pid);
+      const rest = tree.filter((member) => group !== 'sent' || member.group !== first?.pid);
       const forbidden = await signalMembers(rest, name);
       return forbidden || group === 'forbidden' ? 'unknown' : 'ours';
     },
@@ -86,15 +109,16 @@ function createOwnedRun(record: NativeRecord, store: RecordStore<NativeDetails>)
 
   return {
     id: marker,
-    leader,
-    gpus: record.gpus,
+    get leader() {
+      return leader();
+    },
+    gpus: found.gpus,
     target,
-    async look() {
+    async look(table) {
       const proof = await settledProof();
-      const tree = await members(proof);
+      const tree = await members(proof, table);
       if (proof === 'ours') return { state: 'running', members: tree };
-      // A process without our marker under the pid and start time of the record: the record is wrong, not the process.
-      return { state: proof === 'unknown' ? 'unknown' : 'ended', members: tree };
+      return { state: proof === 'gone' ? 'ended' : 'unknown', members: tree };
     },
     async forget() {
       await removeCgroup(cgroup, marker);

@@ -1,10 +1,10 @@
 /** What can be said before a start, in words that name the key to change; the system's own errors do not. */
-import { constants } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
-import { delimiter, isAbsolute, join, resolve } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 
 import { ServiceError } from '../services/driver.js';
 import { listenersOn } from './ports.js';
+import { findProgram } from './program.js';
 import { keyOf, type NativeService } from './service.js';
 
 /** @throws ServiceError `missing`, `not-permitted` or `port-taken` */
@@ -15,7 +15,13 @@ export async function checkStart(service: NativeService, env: NodeJS.ProcessEnv)
 }
 
 async function checkFolder({ name, cwd }: NativeService): Promise<void> {
-  if (cwd === undefined || (await kindOf(cwd)) === 'folder') return;
+  const isFolder =
+    cwd === undefined ||
+    (await stat(cwd).then(
+      (found) => found.isDirectory(),
+      () => false,
+    ));
+  if (isFolder) return;
   throw new ServiceError(
     'missing',
     `There is no folder ${cwd} for ${name} to run in.`,
@@ -24,15 +30,8 @@ async function checkFolder({ name, cwd }: NativeService): Promise<void> {
 }
 
 async function checkExecutable({ name, argv: [program], cwd }: NativeService, path: string): Promise<void> {
-  const isPath = program.includes('/');
-  const folders = path.split(delimiter).filter(isAbsolute);
-  const candidates = isPath ? [resolve(cwd ?? '.', program)] : folders.map((folder) => join(folder, program));
-  let forbidden: string | null = null;
-  for (const candidate of candidates) {
-    if ((await kindOf(candidate)) !== 'file') continue;
-    if (await isExecutable(candidate)) return;
-    forbidden ??= candidate;
-  }
+  const { file, forbidden } = await findProgram(program, path, cwd);
+  if (file !== null) return;
   const key = keyOf(name, 'argv');
   if (forbidden !== null) {
     throw new ServiceError(
@@ -43,8 +42,8 @@ async function checkExecutable({ name, argv: [program], cwd }: NativeService, pa
   }
   throw new ServiceError(
     'missing',
-    isPath
-      ? `There is no program ${candidates[0]} for ${name}.`
+    program.includes('/')
+      ? `There is no program ${resolve(cwd ?? '.', program)} for ${name}.`
       : `There is no program ${program} on the PATH (${path}).`,
     `Install it, or correct ${key}; an absolute path is safest.`,
   );
@@ -60,23 +59,6 @@ async function checkPort({ name, port }: NativeService): Promise<void> {
   throw new ServiceError(
     'port-taken',
     `Port ${port}, which ${name} needs, is taken by ${whose}.`,
-    `End that process, or change ${keyOf(name, 'port')} and the service's own port. If it is this service, started by hand, describe it in ${keyOf(name, 'match')}.`,
-  );
-}
-
-async function kindOf(path: string): Promise<'file' | 'folder' | null> {
-  try {
-    const found = await stat(path);
-    return found.isDirectory() ? 'folder' : found.isFile() ? 'file' : null;
-  } catch {
-    // Missing, or in a folder that is closed to us: there is nothing to run either way.
-    return null;
-  }
-}
-
-function isExecutable(path: string): Promise<boolean> {
-  return access(path, constants.X_OK).then(
-    () => true,
-    () => false,
+    `End that process, or give the service another port, in ${keyOf(name, 'port')}, too. If it is this service, started by hand, describe it in ${keyOf(name, 'match')}.`,
   );
 }

@@ -20,13 +20,19 @@ export interface NativeService {
  * user only, under the pid, start time and arguments it was found with; where two match, neither is proven.
  */
 export interface NativeMatch {
-  /** Absolute path of the file that the process runs (for a Python program, the interpreter). */
+  /** The program whose file the process runs, by its path or on the PATH (for a Python program, the interpreter). */
   executable: string;
-  /** Its command line begins with exactly these words, the program's name included. */
+  /**
+   * Its command line begins with exactly these words. Where the first one is `executable`, the name by which the program
+   * was called is not compared: the kernel says which file runs.
+   */
   argv: [string, ...string[]];
   /** It or one of its descendants listens on this TCP port. */
   port?: number;
 }
 
+/** What the configuration calls these. */
+const KEYS = { argv: 'run', cwd: 'directory', port: 'ports', match: 'adopt' } as const;
+
 /** Where a service's settings stand in the configuration, for errors that say what to change. */
-export const keyOf = (service: string, key: keyof NativeService | 'match.port'): string => `services.${service}.${key}`;
+export const keyOf = (service: string, key: keyof typeof KEYS): string => `services.${service}.${KEYS[key]}`;

@@ -16,7 +16,7 @@ import { exitOf, UNSEEN_EXIT } from './exits.js';
 import { endedAtOnce, inDoubt, leftOver, startError } from './failures.js';
 import { createLogFile, type LogFile, type LogLimits } from './logFile.js';
 import { createMatchedRun, findMatching } from './matchedRun.js';
-import { nativeDetails, ownedRunOf } from './ownedRun.js';
+import { createOwnedRun, nativeDetails } from './ownedRun.js';
 import { checkStart } from './preflight.js';
 import { createQueue } from './queue.js';
 import type { NativeRun, RunSight } from './run.js';
@@ -67,7 +67,7 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
       state,
       run: run?.id ?? null,
       pids: [...new Set(pids)],
-      runningForMs: run === null ? null : ageMs(run.leader.startTicks),
+      runningForMs: run?.leader == null ? null : ageMs(run.leader.startTicks),
       ...(run?.gpus == null ? {} : { gpus: run.gpus }),
       lastExit,
     };
@@ -76,31 +76,41 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
   /** Looks now. What ended is reaped, what was begun by others is adopted, and both are told. */
   const look = (table?: readonly TableEntry[]): Promise<void> => oneLook(() => lookNow(table ?? null));
 
+  /** All that fails is tried again at the next look. */
+  async function lookInBackground(): Promise<void> {
+    if (closed.aborted) return;
+    await look().catch((error: unknown) => process.emitWarning(`Looking at ${name}: ${(error as Error).message}`));
+  }
+
   async function lookNow(given: readonly TableEntry[] | null): Promise<void> {
     const before = run;
-    const owned = await lookAtOwned();
-    const matched = owned.current === null ? await findMatched(given ?? (await readTable())) : null;
+    const owned = await lookAtOwned(given);
+    const matched = owned.current === null ? await findMatched(given) : null;
     const current = owned.current ?? matched?.current ?? null;
-    doubt = current?.sight.state === 'unknown' ? `process ${current.run.leader.pid} cannot be proven to be it` : null;
+    const ended = before !== null && before.id !== current?.run.id;
+    if (ended) lastExit = await howItEnded(before);
+    doubt = current?.sight.state === 'unknown' ? `process ${current.run.leader?.pid} cannot be proven to be it` : null;
     doubt ??= matched?.doubt ?? null;
     leftovers = owned.leftovers;
     run = current?.run ?? null;
     seen = current?.sight ?? { state: 'ended', members: [] };
-    if (before !== null && before.id !== run?.id) await noteEnd(before);
-    if (run !== null && before?.id !== run.id && looked && !operating) onChange({ kind: 'started', service: name });
+    if (!operating) {
+      if (ended) onChange({ kind: 'ended', service: name, exit: lastExit ?? UNSEEN_EXIT });
+      if (run !== null && before?.id !== run.id && looked) onChange({ kind: 'started', service: name });
+      for (const left of leftovers) void reap(left.run);
+    }
     looked = true;
-    if (!operating) for (const left of leftovers) void reap(left.run);
   }
 
-  async function lookAtOwned() {
+  async function lookAtOwned(table: readonly TableEntry[] | null) {
     const found: { run: NativeRun; sight: RunSight }[] = [];
     for (const record of await store.list()) {
       const known = [run, ...leftovers.map((left) => left.run)].find((each) => each?.id === record.marker);
-      const owned = known ?? (await ownedRunOf(record, store));
-      const ownedSight = await owned.look();
+      const owned = known ?? createOwnedRun(record, store);
+      const ownedSight = await owned.look(table);
       if (ownedSight.state !== 'ended' || ownedSight.members.length > 0) found.push({ run: owned, sight: ownedSight });
       else {
-        if (owned.id !== run?.id) lastExit ??= UNSEEN_EXIT;
+        if (owned.id !== run?.id && owned.leader !== null) lastExit ??= UNSEEN_EXIT;
         await owned.forget();
       }
     }
@@ -111,10 +121,10 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
     return { current, leftovers: rest.map((each) => ({ run: each.run, members: each.sight.members })) };
   }
 
-  async function findMatched(table: readonly TableEntry[]) {
+  async function findMatched(given: readonly TableEntry[] | null) {
     if (service.match === undefined) return null;
-    if (run !== null && (await stillLives(run.leader)))
-      return { current: { run, sight: await run.look() }, doubt: null };
+    const table = given ?? (await readTable());
+    if (run !== null && (await lives(run))) return { current: { run, sight: await run.look(table) }, doubt: null };
     const ours = leftovers.flatMap(({ members }) => members.map(({ pid }) => pid));
     const found = await findMatching(service.match, table, new Set([...options.taken(), ...ours]));
     const [first] = found;
@@ -123,16 +133,15 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
       const pids = found.map(({ pid }) => pid).join(' and ');
       return { current: null, doubt: `processes ${pids} both match ${keyOf(name, 'match')}` };
     }
-    const matched = await createMatchedRun(first, readTable);
-    return { current: { run: matched, sight: await matched.look() }, doubt: null };
+    const matched = await createMatchedRun(first);
+    return { current: { run: matched, sight: await matched.look(table) }, doubt: null };
   }
 
-  async function noteEnd(ended: NativeRun): Promise<void> {
+  async function howItEnded(ended: NativeRun): Promise<ServiceExit> {
     const handle = handles.get(ended.id);
     handles.delete(ended.id);
-    const told = handle === undefined ? null : exitOf(handle);
-    lastExit = (told === null ? null : await Promise.race([told, delay(EXIT_TOLD_MS, null)])) ?? UNSEEN_EXIT;
-    if (!operating) onChange({ kind: 'ended', service: name, exit: lastExit });
+    if (handle === undefined) return UNSEEN_EXIT;
+    return Promise.race([exitOf(handle), delay(EXIT_TOLD_MS, UNSEEN_EXIT)]);
   }
 
   /** A run without its first process is no service any more; what is left of it would only hold memory. */
@@ -172,6 +181,7 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
       if (seen.state === 'running' && !signal.aborted) return sight();
       await look();
       signal.throwIfAborted();
+      if (run !== null) return sight();
       throw endedAtOnce(name, lastExit, log.path);
     });
 
@@ -195,9 +205,9 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
     const { pid } = started.handle;
     if (cgroup !== null && pid !== undefined) await enterCgroup(cgroup, pid);
     handles.set(marker, started.handle);
-    void exitOf(started.handle).then(() => (closed.aborted ? undefined : look()));
-    run = await ownedRunOf(started.record, store);
-    seen = await run.look();
+    void exitOf(started.handle).then(lookInBackground);
+    run = createOwnedRun(started.record, store, started.handle);
+    seen = await run.look(null);
   }
 
   const stop = (graceMs: number, signal: AbortSignal): Promise<'stopped' | 'stuck'> =>
@@ -229,9 +239,11 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
     stop,
     log,
     /** Cheap: whether the run ended since the last look. */
-    hasEnded: async () => run !== null && !(await stillLives(run.leader)),
+    hasEnded: async () => run !== null && !(await lives(run)),
   };
 }
 
 const byStart = (one: { run: NativeRun }, other: { run: NativeRun }): number =>
-  one.run.leader.startTicks - other.run.leader.startTicks;
+  (one.run.leader?.startTicks ?? 0) - (other.run.leader?.startTicks ?? 0);
+
+const lives = async ({ leader }: NativeRun): Promise<boolean> => leader !== null && (await stillLives(leader));

@@ -1,12 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { symlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import { describe, expect, it, vi } from 'vitest';
 
 import { lookAt, OWNER_VARIABLE, readBootId, readExecutable } from '../../../src/adapters/processes/proc.js';
 import { newMarker } from '../../../src/adapters/processes/spawn.js';
-import { asIntent, lives, tidyLater } from '../processes/owned.js';
+import { asIntent, lives, tempFolder, tidyLater } from '../processes/owned.js';
 import { driverOf, freePort, IDLE, script } from './service.js';
 
 const UP = `${IDLE} console.log("up")`;
@@ -18,8 +20,9 @@ interface Stranger {
 }
 
 /** A process that somebody else started: its parent is this test. */
-async function stranger(code: string, env: NodeJS.ProcessEnv = {}): Promise<Stranger> {
+async function stranger(code: string, env: NodeJS.ProcessEnv = {}, detached = false): Promise<Stranger> {
   const handle = spawn(process.execPath, ['-e', `${code} console.log("up")`], {
+    detached,
     stdio: ['ignore', 'pipe', 'ignore'],
     env: { PATH: process.env['PATH'], ...env },
   });
@@ -74,28 +77,64 @@ describe.runIf(process.platform === 'linux')('a driver that comes after another'
     expect(await one.store.list()).toEqual([]);
   });
 
-  it('never signals a stranger under the pid of a record, whether start time or marker are another', async () => {
-    const reused = await stranger(IDLE);
-    const unmarked = await stranger(IDLE);
-    const marked = await stranger(IDLE, { [OWNER_VARIABLE]: newMarker() });
-    const forged = [
-      { pid: reused.pid, startTicks: reused.startTicks - 1 },
-      { pid: unmarked.pid, startTicks: unmarked.startTicks },
-      { pid: marked.pid, startTicks: marked.startTicks },
-    ];
-    for (const parts of forged) {
+  /** Leads a group of its own, so that a signal to the group would reach it, too. Both signals would end it. */
+  const leading = (env: NodeJS.ProcessEnv = {}) => stranger(IDLE, env, true);
+  const recordOf = async (pid: number, startTicks: number) => ({
+    marker: newMarker(),
+    bootId: await readBootId(),
+    pid,
+    startTicks,
+    command: ['x'],
+    gpus: [],
+    cgroup: null,
+  });
+
+  it('never signals a stranger who has the pid of a record now, and starts anew', async () => {
+    const reused = await leading();
+    const one = await driverOf(script(UP));
+    await one.store.write(await recordOf(reused.pid, reused.startTicks - 1));
+    expect(await one.stop(100)).toBe('stopped');
+    expect(await one.sight()).toMatchObject({ state: 'absent', pids: [] });
+    expect((await one.start()).pids).not.toContain(reused.pid);
+    expect(await one.stop()).toBe('stopped');
+    expect([reused.handle.exitCode, reused.handle.signalCode]).toEqual([null, null]);
+  });
+
+  it('never signals a process without our marker under pid and start time of a record, nor starts a second one', async () => {
+    for (const env of [{}, { [OWNER_VARIABLE]: newMarker() }]) {
+      const unmarked = await leading(env);
       const one = await driverOf(script(UP));
-      const record = { marker: newMarker(), bootId: await readBootId(), command: ['x'], gpus: [], cgroup: null };
-      await one.store.write({ ...record, ...parts });
-      expect(await one.stop(100)).toBe('stopped');
-      expect(await one.sight()).toMatchObject({ state: 'absent', pids: [] });
-      const { pids } = await one.start();
-      expect(pids).not.toContain(parts.pid);
-      await one.stop();
+      await one.store.write(await recordOf(unmarked.pid, unmarked.startTicks));
+      expect(await one.stop(100)).toBe('stuck');
+      expect(await one.sight()).toMatchObject({ state: 'unknown' });
+      await expect(one.start()).rejects.toMatchObject({
+        kind: 'failed',
+        message: expect.stringContaining('not known'),
+      });
+      expect([unmarked.handle.exitCode, unmarked.handle.signalCode]).toEqual([null, null]);
+      unmarked.handle.kill('SIGKILL');
+      await vi.waitFor(async () => expect(await one.sight()).toMatchObject({ state: 'absent' }), 5_000);
     }
-    // A signal would have ended them: none ignores SIGTERM.
-    for (const { handle } of [reused, unmarked, marked])
-      expect([handle.exitCode, handle.signalCode]).toEqual([null, null]);
+  });
+
+  it('knows its own child though that lost the marker; a successor does so by its cgroup, or is in doubt', async () => {
+    const code = `exec env -i ${process.execPath} -e '${UP}'`;
+    const service = { name: 'one', argv: ['/bin/sh', '-c', code] as [string, ...string[]] };
+    const first = await driverOf(service);
+    const { run } = await first.start();
+    await first.printed('up');
+    expect(await first.sight()).toMatchObject({ state: 'running', run });
+    const [record] = await first.store.list();
+    if (record === undefined) throw new Error('no record');
+    const second = await driverOf(service, { stateDir: first.stateDir });
+    expect((await second.sight()).state).toBe(record.cgroup === null ? 'unknown' : 'running');
+    await first.store.write({ ...record, cgroup: null });
+    const third = await driverOf(service, { stateDir: first.stateDir });
+    expect(await third.sight()).toMatchObject({ state: 'unknown', run });
+    expect(await third.stop(100)).toBe('stuck');
+    await first.store.write(record);
+    expect(await first.stop()).toBe('stopped');
+    expect(await lives(record.pid ?? 0)).toBe(false);
   });
 
   it('does not trust a record that names the cgroup of others', async () => {
@@ -156,7 +195,7 @@ describe.runIf(process.platform === 'linux')('a service that was started by hand
     const one = await driverOf(script(code, { match: match(code) }));
     expect(await one.sight()).toMatchObject({ state: 'absent' });
     const byHand = await stranger(code);
-    await vi.waitFor(() => expect(one.changes).toEqual([{ kind: 'started', service: 'one' }]), 8_000);
+    await vi.waitFor(() => expect(one.changes).toEqual([{ kind: 'started', service: 'one' }]), 15_000);
     byHand.handle.kill('SIGKILL');
     await vi.waitFor(() => expect(one.changes).toMatchObject([{}, { kind: 'ended', service: 'one' }]), 3_000);
   });
@@ -188,9 +227,24 @@ describe.runIf(process.platform === 'linux')('a service that was started by hand
     const byHand = await stranger(code);
     const other = match(`${code} `);
     expect(await (await driverOf(script(code, { match: other }))).sight()).toMatchObject({ state: 'absent' });
-    const shell = { ...match(code), executable: '/bin/sh' };
-    expect(await (await driverOf(script(code, { match: shell }))).sight()).toMatchObject({ state: 'absent' });
+    for (const executable of ['/bin/sh', '/no/such/program', 'no-such-program']) {
+      const elsewhere = { ...match(code), executable };
+      expect(await (await driverOf(script(code, { match: elsewhere }))).sight()).toMatchObject({ state: 'absent' });
+    }
     expect(await readExecutable(byHand.pid)).toBe(process.execPath);
+  });
+
+  it('is found by its program, whatever name it was called by, on the PATH or by a link', async () => {
+    const code = `${IDLE} /* ${newMarker()} */`;
+    const folder = await tempFolder();
+    const link = join(folder, 'interpreter');
+    await symlink(process.execPath, link);
+    const byHand = await stranger(code);
+    const argv: [string, ...string[]] = [link, '-e', `${code} console.log("up")`];
+    const one = await driverOf(script(code, { match: { executable: link, argv } }));
+    expect(await one.sight()).toMatchObject({ state: 'running', pids: [byHand.pid] });
+    const named = { executable: process.execPath, argv };
+    expect(await (await driverOf(script(code, { match: named }))).sight()).toMatchObject({ state: 'absent' });
   });
 
   it('is no longer ours to stop once it shows another command line', async () => {

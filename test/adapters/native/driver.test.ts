@@ -102,12 +102,12 @@ describe.runIf(process.platform === 'linux')('a start that cannot be', () => {
       expect(await failure({ name: 'one', argv: [program] })).toMatchObject({
         kind: 'missing',
         message: expect.stringContaining(program.replace('./', '')),
-        remedy: expect.stringContaining('services.one.argv'),
+        remedy: expect.stringContaining('services.one.run'),
       });
     }
     expect(await failure(script(IDLE, { cwd: '/no/such/folder' }))).toMatchObject({
       kind: 'missing',
-      remedy: expect.stringContaining('services.one.cwd'),
+      remedy: expect.stringContaining('services.one.directory'),
     });
   });
 
