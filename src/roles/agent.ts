@@ -27,6 +27,7 @@ import { CONTROL_QUEUE, hostQueue, SEARCH_ATTRIBUTES, tenantName, workflowId } f
 import type { OperationInput, OperationOutcome } from '../contracts/operation.js';
 import { buildAgent } from './buildAgent.js';
 import { connect } from './connection.js';
+import { hostIntents } from './hostIntents.js';
 import { WORKER_TUNING } from './tuning.js';
 
 export interface AgentRole {
@@ -59,7 +60,14 @@ export async function runAgent(role: AgentRole): Promise<void> {
   let clientWhenThere: Client | null = null;
   const onDemand = new OnDemand(agent, (tenant) => startLoad(clientWhenThere, config.host, tenant));
   const token = ensureToken(tokenFile(config, folders));
-  const endpoint = createEndpoint({ agent, onDemand, token, version, startedAt });
+  const endpoint = createEndpoint({
+    agent,
+    onDemand,
+    hostIntents: () => hostIntents(clientWhenThere, config.host),
+    token,
+    version,
+    startedAt,
+  });
   await listen(endpoint, config, folders);
   try {
     const { native, connection, client } = await connect(config, log, signal);

@@ -7,6 +7,7 @@ import { exitWith } from '../exit.js';
 import { EXIT } from '../exitCodes.js';
 import { configOf, outputOf } from '../globalOptions.js';
 import { suggest } from '../nearest.js';
+import type { Style } from '../output.js';
 import { UserError } from '../userError.js';
 import { knownModel } from './model.js';
 
@@ -18,9 +19,7 @@ export function planCommand(context: CliContext): Command {
     const preview = await agentClient(config, context).get<PlanPreview>(
       `/v1/plan?${new URLSearchParams(query).toString()}`,
     );
-    outputOf(command, context).data(preview, ({ plan: result, observation }) =>
-      explainPlan(result, observation).join('\n'),
-    );
+    outputOf(command, context).data(preview, renderPreview);
     exitWith(preview.plan.kind === 'refusal' ? EXIT.refused : EXIT.ok);
   };
   plan
@@ -41,3 +40,11 @@ export function planCommand(context: CliContext): Command {
     });
   return plan;
 }
+
+function renderPreview({ plan, observation, intentsKnown }: PlanPreview, style: Style): string {
+  const lines = explainPlan(plan, observation);
+  return (intentsKnown ? lines : [...lines, style.yellow(INTENTS_UNKNOWN)]).join('\n');
+}
+
+const INTENTS_UNKNOWN =
+  'The host could not be asked what it wants (which models are wanted, what was moved by hand): it may plan otherwise.';
