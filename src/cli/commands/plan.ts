@@ -24,7 +24,8 @@ export function planCommand(context: CliContext): Command {
   };
   plan
     .command('mode')
-    .argument('<mode>')
+    .argument('<mode>', 'a mode of the configuration')
+    .description('what a switch to this mode would do')
     .action(async (mode: string, _options, command: Command) => {
       const { config } = configOf(command, context);
       if (!(mode in config.modes)) {
@@ -34,7 +35,8 @@ export function planCommand(context: CliContext): Command {
     });
   plan
     .command('model')
-    .argument('<name>')
+    .argument('<model>', 'a model of the configuration; vlm stands for vlm_model')
+    .description('what a load of this model would do')
     .action(async (name: string, _options, command: Command) => {
       await show(command, { model: knownModel(configOf(command, context).config, name) });
     });
