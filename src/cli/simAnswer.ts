@@ -28,6 +28,7 @@ interface Faults {
 /** @param words what was asked, as `['fault', 'set', …]` */
 export function renderSimAnswer(words: readonly string[], answer: Fields, style: Style): string {
   const [command, verb, name] = words;
+  const said = (field: string) => String(answer[field]);
   switch (command) {
     case 'state':
       return renderState(answer as unknown as State, style);
@@ -39,13 +40,13 @@ export function renderSimAnswer(words: readonly string[], answer: Fields, style:
         : `${verb === 'set' ? '' : `cleared ${name ?? 'all faults'}; `}${faultsSet((answer as unknown as Faults).active)}`;
     case 'foreign':
       return verb === 'end'
-        ? `foreign process ${answer['pid']} has ended`
-        : `foreign process ${answer['pid']} holds ${answer['mb']} MB on ${answer['gpu']}`;
+        ? `foreign process ${said('pid')} has ended`
+        : `foreign process ${said('pid')} holds ${said('mb')} MB on ${said('gpu')}`;
     case 'ollama':
       if (verb === 'crash') return `the runner of ${name} has crashed`;
       return answer['running'] === true ? 'Ollama runs' : 'Ollama does not run';
     case 'speed':
-      return `the simulated host runs ${pace(answer['speed'])}`;
+      return `the simulated host runs ${pace(Number(answer['speed']))}`;
     default:
       return pairs(answer);
   }
@@ -81,8 +82,11 @@ function renderState({ preset, speed, cards, processes, ollama, faults }: State,
   ].join('\n');
 }
 
-const renderEntry = ({ at, kind, seq, atMs: _, ...rest }: Fields, style: Style): string =>
-  `${style.dim(`${seq} ${at}`)} ${style.cyan(String(kind).padEnd(15))} ${pairs(rest)}`.trimEnd();
+function renderEntry({ at, kind, seq, ...details }: Fields, style: Style): string {
+  // The time of day says it better.
+  delete details['atMs'];
+  return `${style.dim(`${String(seq)} ${String(at)}`)} ${style.cyan(String(kind).padEnd(15))} ${pairs(details)}`.trimEnd();
+}
 
 function renderFaults({ active, known }: Faults, style: Style): string {
   const rows = known.map(({ name, params, summary }) => [name, params.join(' ') || '–', summary]);
@@ -98,7 +102,7 @@ function faultsSet(active: readonly Fault[]): string {
   return `set: ${described.join(', ')}`;
 }
 
-const pace = (speed: unknown): string => (speed === 1 ? 'in real time' : `at ${speed} times real time`);
+const pace = (speed: number): string => (speed === 1 ? 'in real time' : `at ${speed} times real time`);
 
 const titles = (...names: string[]) => names.map((title) => ({ title }));
 

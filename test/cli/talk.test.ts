@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { AgentClient } from '../../src/cli/agentClient.js';
+import { type AgentClient, ConnectionLost } from '../../src/cli/agentClient.js';
+import { follow } from '../../src/cli/commands/events.js';
 import { EXIT } from '../../src/cli/exitCodes.js';
 import type { Output } from '../../src/cli/output.js';
 import { followProgress } from '../../src/cli/progress.js';
@@ -54,6 +55,26 @@ describe('progress', () => {
     expect((await said(9, () => calm)).join('\n')).not.toMatch(/control worker/);
     expect((await said(15, () => calm)).join('\n')).toMatch(/control worker/);
     expect((await said(30, (atMs) => (atMs < 2_000 ? working : calm))).join('\n')).not.toMatch(/control|waiting/);
+  });
+});
+
+describe('events that are followed', () => {
+  it('go on where they were when the agent ends a connection; an agent that is gone ends them', async () => {
+    const asked: string[] = [];
+    const event = (sequence: number) => `data: ${JSON.stringify({ sequence })}`;
+    const lines = async function* (path: string) {
+      asked.push(path);
+      if (asked.length === 3) throw new UserError('No agent answers.', { exitCode: EXIT.unavailable });
+      yield* [event(asked.length * 2), event(asked.length * 2 + 1)];
+      throw new ConnectionLost('It was slow.');
+    };
+    const seen: number[] = [];
+    const all = async () => {
+      for await (const { sequence } of follow({ lines } as unknown as AgentClient, 1)) seen.push(sequence);
+    };
+    await expect(all()).rejects.toThrow('No agent answers.');
+    expect(seen).toEqual([2, 3, 4, 5]);
+    expect(asked).toEqual([1, 3, 5].map((after) => `/v1/events?after=${after}`));
   });
 });
 
