@@ -1,5 +1,5 @@
 /** A main: the command line `vramflow`, which starts workflows and asks the agent. */
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import { canFitCommand } from './cli/commands/canFit.js';
 import { clipCommand } from './cli/commands/clip.js';
 import { configCommand } from './cli/commands/config.js';
@@ -20,10 +20,9 @@ import { statusCommand } from './cli/commands/status.js';
 import { upCommand } from './cli/commands/up.js';
 import { workerCommand } from './cli/commands/worker.js';
 import type { CliContext } from './cli/context.js';
-import { Exit } from './cli/exit.js';
 import { EXIT, type ExitCode } from './cli/exitCodes.js';
-import { addGlobalOptions } from './cli/globalOptions.js';
-import { explain, UserError } from './cli/userError.js';
+import { addGlobalOptions, formatAsked } from './cli/globalOptions.js';
+import { reportError } from './cli/reportError.js';
 import { isMain } from './isMain.js';
 import { version } from './version.js';
 
@@ -51,21 +50,24 @@ const COMMANDS = [
 
 /** Runs one command line. @returns the exit code (cli/exitCodes) */
 export async function main(argv: readonly string[], context: CliContext): Promise<ExitCode> {
+  const format = formatAsked(argv);
   const program = addGlobalOptions(new Command('vramflow'))
     .description('the durable manager of who holds the GPU')
     .version(version)
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void context.stdout.write(text),
-      writeErr: (text) => void context.stderr.write(text),
+      // For a program, what is wrong comes as one object at the end.
+      writeErr: (text) => void (format === 'json' || context.stderr.write(text)),
     })
+    .configureHelp({ showGlobalOptions: true })
     .showSuggestionAfterError();
   for (const command of COMMANDS) program.addCommand(inherit(command(context), program));
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return EXIT.ok;
   } catch (error) {
-    return report(error, context);
+    return reportError(error, format, context.stderr);
   }
 }
 
@@ -74,18 +76,6 @@ function inherit(command: Command, parent: Command): Command {
   command.copyInheritedSettings(parent);
   for (const child of command.commands) inherit(child, command);
   return command;
-}
-
-function report(error: unknown, context: CliContext): ExitCode {
-  if (error instanceof Exit) return error.exitCode;
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-  const known = explain(error);
-  if (known instanceof UserError) {
-    context.stderr.write(`${known.lines().join('\n')}\n`);
-    return known.exitCode;
-  }
-  context.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-  return EXIT.unexpected;
 }
 
 if (isMain(import.meta.url)) {

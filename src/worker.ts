@@ -3,10 +3,10 @@
 import { homedir } from 'node:os';
 import { Command, Option } from 'commander';
 import { pino } from 'pino';
-import { SecondAgent } from './agent/lock.js';
-import { TokenError } from './agent/token.js';
+import pretty from 'pino-pretty';
 import { EXIT } from './cli/exitCodes.js';
-import { explain, UserError } from './cli/userError.js';
+import { READABLE } from './cli/readableLog.js';
+import { reportError } from './cli/reportError.js';
 import { foldersOf } from './config/folders.js';
 import { loadConfig } from './config/load.js';
 import { withSimulator } from './config/simulatorOverlay.js';
@@ -20,20 +20,25 @@ export type Role = 'control' | 'agent' | 'all';
 
 export interface WorkerOptions {
   role: Role;
-  config?: string;
+  config?: string | undefined;
+  /** Values of the configuration for this run. */
+  set?: Record<string, string> | undefined;
+  /** JSON lines also on a terminal; elsewhere they are JSON anyway. */
+  json?: boolean;
   env: NodeJS.ProcessEnv;
   cwd: string;
 }
 
-/** Runs the roles until SIGTERM or SIGINT. @returns the exit code */
-export async function runWorker({ role, config: file, env, cwd }: WorkerOptions): Promise<number> {
+/** Runs the roles until SIGTERM or SIGINT. @throws ConfigError, SecondAgent, TokenError */
+export async function runWorker({ role, config: file, set, json, env, cwd }: WorkerOptions): Promise<void> {
   const homeDir = env['HOME'] ?? homedir();
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort(new Error(name)));
   try {
-    const loaded = loadConfig({ argv: { config: file, overrides: {} }, env, cwd, homeDir });
+    const loaded = loadConfig({ argv: { config: file, overrides: set ?? {} }, env, cwd, homeDir });
     const { config } = withSimulator(loaded, env);
-    const log = pino({ level: config.log_level, base: { role, host: config.host } }, pino.destination(2));
+    const destination = process.stderr.isTTY && !json ? pretty({ ...READABLE, destination: 2 }) : pino.destination(2);
+    const log = pino({ level: config.log_level, base: { role, host: config.host } }, destination);
     logThrough(log);
     const folders = foldersOf(config.data_dir, { env, homeDir });
     const simulated = env['VRAMFLOW_SIMULATOR'] !== undefined;
@@ -41,31 +46,12 @@ export async function runWorker({ role, config: file, env, cwd }: WorkerOptions)
     const control = () => runControl(config, log, stop.signal);
     const runs = { agent: [agent], control: [control], all: [control, agent] }[role];
     await Promise.all(runs.map((run) => run()));
-    return EXIT.ok;
   } catch (error) {
-    if (stop.signal.aborted) return EXIT.ok;
-    return report(error);
+    if (stop.signal.aborted) return;
+    // The other role must not keep the process alive.
+    stop.abort(error);
+    throw error;
   }
-}
-
-function report(error: unknown): number {
-  const known = explain(error);
-  if (known instanceof UserError) {
-    process.stderr.write(`${known.lines().join('\n')}\n`);
-    return known.exitCode;
-  }
-  if (error instanceof SecondAgent || error instanceof TokenError) {
-    process.stderr.write(`error: ${error.message}\n`);
-    return EXIT.unavailable;
-  }
-  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
-    process.stderr.write(
-      `error: ${error.message}\n  Another program listens there: set agent.listen to a free port.\n`,
-    );
-    return EXIT.unavailable;
-  }
-  process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-  return EXIT.unexpected;
 }
 
 if (isMain(import.meta.url)) {
@@ -76,6 +62,9 @@ if (isMain(import.meta.url)) {
     .option('--config <file>', 'the configuration file')
     .parse();
   const { role, config } = program.opts<{ role: Role; config?: string }>();
-  const code = await runWorker({ role, ...(config ? { config } : {}), env: process.env, cwd: process.cwd() });
+  const code = await runWorker({ role, config, env: process.env, cwd: process.cwd() }).then(
+    () => EXIT.ok,
+    (error: unknown) => reportError(error, 'text', process.stderr),
+  );
   process.exit(code);
 }

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { normalName } from '../adapters/ollama/ollama.js';
 import { timeLimit } from '../adapters/timeLimit.js';
 import { serviceTenant } from '../contracts/names.js';
-import type { OperationGoal } from '../contracts/operation.js';
+import type { Intents, OperationGoal, PlanPreview } from '../contracts/operation.js';
 import { SIMULATED_HEADER } from '../contracts/status.js';
 import { canFit } from '../domain/canFit.js';
 import { checkGoal } from '../domain/checkGoal.js';
@@ -13,6 +13,7 @@ import { noIntents } from '../domain/intents.js';
 import { planResidency } from '../domain/planResidency.js';
 import { resolveTarget } from '../domain/resolveTarget.js';
 import type { Agent } from './agent.js';
+import { streamEvents, taken } from './eventStream.js';
 import { refuseForeignPages } from './foreignPages.js';
 import { KEEP_ALIVE } from './keepAlive.js';
 import type { OnDemand } from './onDemand.js';
@@ -23,6 +24,8 @@ import { isToken } from './token.js';
 export interface EndpointOptions {
   agent: Agent;
   onDemand: OnDemand;
+  /** What the host's workflow has on who wants what; null when it cannot be asked. Bounded in time. */
+  hostIntents: () => Promise<Intents | null>;
   token: string;
   version: string;
   startedAt: number;
@@ -51,9 +54,15 @@ const embedBody = z.union([
 
 /** The largest body: some photos in base64. */
 const BODY_LIMIT = 64 * 1024 * 1024;
-const EVENTS_BEAT_MS = 15_000;
 
-export function createEndpoint({ agent, onDemand, token, version, startedAt }: EndpointOptions): FastifyInstance {
+export function createEndpoint({
+  agent,
+  onDemand,
+  hostIntents,
+  token,
+  version,
+  startedAt,
+}: EndpointOptions): FastifyInstance {
   const server = fastify({ bodyLimit: BODY_LIMIT, forceCloseConnections: true });
 
   server.addHook('onRequest', async (request) => {
@@ -86,14 +95,14 @@ export function createEndpoint({ agent, onDemand, token, version, startedAt }: E
     await agent.watch.look();
     return agent.view();
   });
-  server.get('/v1/plan', async (request) => {
+  server.get('/v1/plan', async (request): Promise<PlanPreview> => {
     const goal = goalOf(goalQuery.parse(request.query));
     const unknown = checkGoal(goal, agent.policy);
     if (unknown) throw new RequestProblem(404, unknown.type, unknown.message, unknown.remedy);
-    await agent.watch.look();
+    const [intents] = await Promise.all([hostIntents(), agent.watch.look()]);
     const observation = agent.observation();
-    const target = resolveTarget(goal, noIntents(agent.mode), agent.policy, observation);
-    return { plan: planResidency(observation, target, agent.policy), observation };
+    const target = resolveTarget(goal, intents ?? noIntents(agent.mode), agent.policy, observation);
+    return { plan: planResidency(observation, target, agent.policy), observation, intentsKnown: intents !== null };
   });
   server.get('/v1/can-fit', (request) => {
     const { mb } = z.object({ mb: z.coerce.number().min(0) }).parse(request.query);
@@ -150,20 +159,10 @@ function addEvents(server: FastifyInstance, agent: Agent): void {
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
     // The reader is told that it is connected before there is anything to tell.
     raw.flushHeaders();
-    let sent = after;
-    const catchUp = () => {
-      for (const entry of agent.journal.read({ after: Math.max(sent, 0), limit: Number.POSITIVE_INFINITY })) {
-        if (entry.sequence <= sent) continue;
-        sent = entry.sequence;
-        raw.write(`id: ${entry.sequence}\nevent: ${entry.type}\ndata: ${JSON.stringify(entry)}\n\n`);
-      }
-    };
-    catchUp();
-    const stop = agent.journal.onEntry(catchUp);
-    const beat = setInterval(() => raw.write(': still here\n\n'), EVENTS_BEAT_MS);
-    raw.on('close', () => {
-      stop();
-      clearInterval(beat);
+    const gone = closed(reply);
+    streamEvents(agent.journal, raw, after, gone).catch((error: unknown) => {
+      // A reader that leaves ends its stream so; anything else ends it, and the reader resumes.
+      if (!gone.aborted) raw.destroy(error instanceof Error ? error : undefined);
     });
   });
 }
@@ -192,7 +191,10 @@ function addGenerate(server: FastifyInstance, agent: Agent, onDemand: OnDemand):
       try {
         const signal = AbortSignal.any([gone, use.signal]);
         const options = { signal, keepAlive: KEEP_ALIVE, ...(body.images ? { images: body.images } : {}) };
-        for await (const chunk of agent.ollama.generate(model, body.prompt, options)) line(chunk);
+        for await (const chunk of agent.ollama.generate(model, body.prompt, options)) {
+          line(chunk);
+          await taken(raw, signal);
+        }
       } finally {
         use.end();
         agent.uses.touch(`model/${model}`);

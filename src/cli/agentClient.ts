@@ -12,11 +12,14 @@ import { UserError } from './userError.js';
 
 const TIMEOUT_MS = 70_000;
 
+/** A streamed answer that was cut off. */
+export class ConnectionLost extends UserError {}
+
 export interface AgentClient {
   get<T>(path: string): Promise<T>;
   post<T>(path: string, body: unknown): Promise<T>;
   /** The lines of a streamed answer. */
-  lines(path: string, options: { body?: unknown; signal?: AbortSignal }): AsyncIterable<string>;
+  lines(path: string, options?: { body?: unknown; signal?: AbortSignal }): AsyncIterable<string>;
 }
 
 /** @throws UserError when there is no usable token file */
@@ -43,10 +46,10 @@ export function agentClient(config: Config, context: CliContext): AgentClient {
       (await (await call(route, { signal: AbortSignal.timeout(TIMEOUT_MS) })).json()) as T,
     post: async <T>(route: string, body: unknown) =>
       (await (await call(route, { ...post(body), signal: AbortSignal.timeout(TIMEOUT_MS) })).json()) as T,
-    async *lines(route, { body, signal }) {
+    async *lines(route, { body, signal } = {}) {
       const init = { ...(body === undefined ? {} : post(body)), ...(signal ? { signal } : {}) };
       const response = await call(route, init);
-      if (response.body) yield* linesOf(response.body);
+      if (response.body) yield* linesOf(response.body, signal);
     },
   };
 }
@@ -84,8 +87,16 @@ async function reach(url: string, init: RequestInit): Promise<Response> {
   try {
     return await fetch(url, init);
   } catch (error) {
-    if (init.signal?.aborted) throw error;
-    throw new UserError(`No agent answers at ${new URL(url).origin}.`, {
+    const { origin } = new URL(url);
+    if (isTimeout(error)) {
+      throw new UserError(`The agent at ${origin} did not answer within ${TIMEOUT_MS / 1000} s.`, {
+        exitCode: EXIT.unavailable,
+        remedy: 'See its log, supervisor.log in the data folder.',
+        cause: error,
+      });
+    }
+    init.signal?.throwIfAborted();
+    throw new UserError(`No agent answers at ${origin}.`, {
       exitCode: EXIT.unavailable,
       remedy: 'Start it with `vramflow up`; `vramflow doctor` shows what is missing.',
       cause: error,
@@ -93,25 +104,41 @@ async function reach(url: string, init: RequestInit): Promise<Response> {
   }
 }
 
+const isTimeout = (error: unknown): boolean => error instanceof Error && error.name === 'TimeoutError';
+
 async function refusal(response: Response, tokenPath: string): Promise<UserError> {
   const { error } = (await response.json()) as { error: { code: string; message: string; remedy: string | null } };
   if (response.status === 401) {
     return new UserError(`The agent does not take the token of ${tokenPath}.`, {
       exitCode: EXIT.unavailable,
+      code: error.code,
       remedy: 'Use the token file of the data folder that the agent runs with (data_dir, agent.token_file).',
     });
   }
   const exitCode = response.status < 500 && response.status !== 409 ? EXIT.usage : EXIT.failed;
-  return new UserError(error.message, { exitCode, ...(error.remedy ? { remedy: error.remedy } : {}) });
+  return new UserError(error.message, {
+    exitCode,
+    code: error.code,
+    ...(error.remedy ? { remedy: error.remedy } : {}),
+  });
 }
 
-async function* linesOf(body: ReadableStream<Uint8Array>): AsyncIterable<string> {
+async function* linesOf(body: ReadableStream<Uint8Array>, signal?: AbortSignal): AsyncIterable<string> {
   const decoder = new TextDecoder();
   let rest = '';
-  for await (const chunk of body) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-    rest = lines.pop() ?? '';
-    yield* lines;
+  try {
+    for await (const chunk of body) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
+      rest = lines.pop() ?? '';
+      yield* lines;
+    }
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw new ConnectionLost('The agent ended the connection before its answer was complete.', {
+      exitCode: EXIT.unavailable,
+      remedy: '`vramflow doctor` shows whether it runs.',
+      cause: error,
+    });
   }
   if (rest !== '') yield rest;
 }

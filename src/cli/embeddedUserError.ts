@@ -6,5 +6,10 @@ import { UserError } from './userError.js';
 /** @throws always: a `UserError` for an `EmbeddedServerError`, anything else as it is */
 export function embeddedUserError(error: unknown): never {
   if (!(error instanceof EmbeddedServerError)) throw error;
-  throw new UserError(error.message, { exitCode: EXIT.unavailable, remedy: error.remedy, cause: error });
+  throw new UserError(error.message, {
+    exitCode: EXIT.unavailable,
+    remedy: error.remedy,
+    code: error.kind,
+    cause: error,
+  });
 }

@@ -5,7 +5,7 @@ import { type Loaded, type LoadInput, loadConfig } from '../config/load.js';
 import type { CliContext } from './context.js';
 import { createOutput, type Format, type Output } from './output.js';
 
-interface GlobalOptions {
+export interface GlobalOptions {
   output?: Format;
   config?: string;
   set?: Record<string, string>;
@@ -17,6 +17,15 @@ export function addGlobalOptions(program: Command): Command {
     .addOption(new Option('-o, --output <format>', 'how data is printed').choices(['text', 'json']).default('text'))
     .option('--config <file>', 'the configuration file (default: vramflow.yaml in this folder)')
     .option('--set <key=value>', 'a configuration value for this call, for example gpu.reader=none', collect);
+}
+
+/** The format that a command line asks for, also one that cannot be parsed: its error is to have that format, too. */
+export function formatAsked(argv: readonly string[]): Format {
+  const asked = argv.some(
+    (word, at) =>
+      ['-ojson', '--output=json'].includes(word) || (['-o', '--output'].includes(word) && argv[at + 1] === 'json'),
+  );
+  return asked ? 'json' : 'text';
 }
 
 function collect(written: string, before: Record<string, string> = {}): Record<string, string> {

@@ -6,13 +6,13 @@ import { webLink } from '../config/webUi.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES } from '../contracts/names.js';
 import type { OperationInput, OperationOutcome } from '../contracts/operation.js';
 import type { OperationWorkflow } from '../contracts/start.js';
-import type { Status } from '../contracts/status.js';
 import { verbOf } from '../domain/verbs.js';
-import { type AgentClient, agentClient } from './agentClient.js';
+import { agentClient } from './agentClient.js';
 import type { CliContext } from './context.js';
 import { EXIT, type ExitCode } from './exitCodes.js';
 import type { Output, Style } from './output.js';
-import { temporalClient } from './temporal.js';
+import { followProgress } from './progress.js';
+import { explainTemporal, temporalClient } from './temporal.js';
 
 export interface OperationRequest {
   workflow: OperationWorkflow;
@@ -22,11 +22,6 @@ export interface OperationRequest {
   summary: string;
   wait: boolean;
 }
-
-/** Progress is looked at so often, and said again at the latest after so long. */
-const LOOK_MS = 300;
-const SAY_AGAIN_MS = 2_000;
-const WAITING = 'waiting for the turn';
 
 const EXIT_OF: Record<OperationOutcome['status'], ExitCode> = {
   done: EXIT.ok,
@@ -63,9 +58,11 @@ export async function operate(
       output.data({ ...ids, outcome: null }, () => handle.workflowId);
       return EXIT.ok;
     }
-    const outcome = await resultOf(handle, progress(agentClient(config, context), output));
+    const outcome = await resultOf(handle, followProgress(agentClient(config, context), request.input.host, output));
     output.data({ ...ids, outcome }, (_value, style) => renderOutcome(outcome, style));
     return EXIT_OF[outcome.status];
+  } catch (error) {
+    throw explainTemporal(error, config);
   } finally {
     await client.connection.close();
   }
@@ -103,47 +100,6 @@ function outcomeOf(error: unknown): OperationOutcome | null {
     residency: null,
     totalMs: 0,
   };
-}
-
-/** Says what the agent does meanwhile: state, seconds, estimate. An agent that does not answer is no reason to stop. */
-function progress(agent: AgentClient, output: Output): { stop(): void } {
-  const startedAt = Date.now();
-  let last = '';
-  let saidAt = 0;
-  let busy = false;
-  let hasTurn = false;
-  const timer = setInterval(() => {
-    if (busy) return;
-    busy = true;
-    agent
-      .get<Status>('/v1/status')
-      .then((status) => describeProgress(status))
-      .catch(() => ({ doing: 'waiting for the agent', vram: '' }))
-      .then(({ doing, vram }) => {
-        busy = false;
-        hasTurn ||= doing !== WAITING;
-        if (hasTurn && doing === WAITING) return;
-        if (doing === last && Date.now() - saidAt < SAY_AGAIN_MS) return;
-        last = doing;
-        saidAt = Date.now();
-        output.talk(`  ${((Date.now() - startedAt) / 1000).toFixed(1).padStart(5)} s  ${doing}${vram}`);
-      })
-      .catch(() => clearInterval(timer));
-  }, LOOK_MS);
-  return { stop: () => clearInterval(timer) };
-}
-
-function describeProgress(status: Status): { doing: string; vram: string } {
-  const moving = status.tenants
-    .filter((tenant) => tenant.state === 'loading' || tenant.state === 'unloading')
-    .map(
-      (tenant) =>
-        `${tenant.state} ${tenant.id}${tenant.state === 'loading' ? ` (about ${(tenant.loadMs / 1000).toFixed(1)} s)` : ''}`,
-    );
-  const vram = status.vram ? `, ${status.vram.used_mb} of ${status.vram.total_mb} MB used` : '';
-  const mark = status.simulated ? 'SIMULATED ' : '';
-  if (moving.length > 0) return { doing: `${mark}${moving.join(', ')}`, vram };
-  return { doing: status.turns.length > 0 ? `${mark}working` : WAITING, vram };
 }
 
 export function renderOutcome(outcome: OperationOutcome, style: Style): string {

@@ -33,8 +33,11 @@ export function createOutput(context: Pick<CliContext, 'env' | 'stdout' | 'stder
 }
 
 /** Colours only for a terminal, and not where NO_COLOR is set (https://no-color.org) or TERM is dumb. */
+export const isColoured = (stream: NodeJS.WritableStream, env: NodeJS.ProcessEnv): boolean =>
+  (stream as { isTTY?: boolean }).isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb';
+
 function styleFor(stream: NodeJS.WritableStream, env: NodeJS.ProcessEnv): Style {
-  const coloured = (stream as { isTTY?: boolean }).isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb';
+  const coloured = isColoured(stream, env);
   const paint = (format: keyof Style) => (text: string) =>
     coloured ? styleText(format, text, { validateStream: false }) : text;
   return {

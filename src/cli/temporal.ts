@@ -1,4 +1,4 @@
-import { Client, Connection } from '@temporalio/client';
+import { Client, Connection, NamespaceNotFoundError, ServiceError } from '@temporalio/client';
 import type { Config } from '../config/schema.js';
 import { EXIT } from './exitCodes.js';
 import { UserError } from './userError.js';
@@ -23,4 +23,21 @@ export async function temporalClient(config: Config): Promise<Client> {
       cause: error,
     });
   }
+}
+
+/** What the server refused, or that it went away, as a user error; every other error as it is. */
+export function explainTemporal(error: unknown, config: Config): unknown {
+  const options = { exitCode: EXIT.unavailable, cause: error };
+  if (error instanceof NamespaceNotFoundError) {
+    return new UserError(`Temporal at ${temporalAddress(config)} has no namespace "${error.namespace}".`, {
+      ...options,
+      remedy: 'Create it there, or correct temporal.namespace.',
+    });
+  }
+  if (!(error instanceof ServiceError)) return error;
+  const cause = error.cause instanceof Error ? `: ${error.cause.message}` : '';
+  return new UserError(`Temporal at ${temporalAddress(config)}: ${error.message}${cause}`, {
+    ...options,
+    remedy: '`vramflow doctor` shows whether it answers. An operation that has begun goes on once it does.',
+  });
 }

@@ -151,4 +151,6 @@ export interface AgentView {
 export interface PlanPreview {
   plan: PlanResult;
   observation: HostObservation;
+  /** False: the host's workflow could not be asked who wants what, so an operation may plan otherwise. */
+  intentsKnown: boolean;
 }

@@ -31,6 +31,7 @@ import { createOperations, type Operations } from '../gateway/operations.js';
 import { createGateway } from '../gateway/server.js';
 import { buildAgent } from './buildAgent.js';
 import { connect } from './connection.js';
+import { hostIntents } from './hostIntents.js';
 import { WORKER_TUNING } from './tuning.js';
 
 export interface AgentRole {
@@ -63,7 +64,14 @@ export async function runAgent(role: AgentRole): Promise<void> {
   let clientWhenThere: Client | null = null;
   const onDemand = new OnDemand(agent, (tenant) => startLoad(clientWhenThere, config.host, tenant));
   const token = ensureToken(tokenFile(config, folders));
-  const endpoint = createEndpoint({ agent, onDemand, token, version, startedAt });
+  const endpoint = createEndpoint({
+    agent,
+    onDemand,
+    hostIntents: () => hostIntents(clientWhenThere, config.host),
+    token,
+    version,
+    startedAt,
+  });
   await listen(endpoint, config, folders);
   const operations = createOperations(
     config.host,

@@ -81,6 +81,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
 };
 
+/** Every command with what it is for, in lines. */
+export const COMMAND_USAGE = Object.values(COMMANDS)
+  .map(({ usage, summary }) => `  ${usage}\n      ${summary}\n`)
+  .join('');
+
 /**
  * `<admin url> <command> …`: drives a running simulator and prints its answer as JSON.
  * Exit codes: 0 done, 1 refused by the simulator, 2 wrong words, 3 the simulator does not answer.
@@ -89,8 +94,7 @@ export async function runSimulatorCommand(argv: readonly string[], output: Comma
   const [url, name = '', ...words] = argv;
   const request = COMMANDS[name]?.request(words) ?? null;
   if (url === undefined || !URL.canParse(url) || request === null) {
-    const lines = Object.values(COMMANDS).map(({ usage, summary }) => `  ${usage}\n      ${summary}\n`);
-    output.stderr(`${USAGE}\n${lines.join('')}`);
+    output.stderr(`${USAGE}\n${COMMAND_USAGE}`);
     return 2;
   }
   const { method, path, body = {} } = request;

@@ -1,12 +1,14 @@
-import { get, type IncomingMessage } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { get, type IncomingMessage, type ServerResponse } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { createInterface } from 'node:readline';
 import type { FastifyInstance, InjectOptions } from 'fastify';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { OllamaError } from '../../src/adapters/ollama/ollama.js';
 import { createEndpoint } from '../../src/agent/endpoint.js';
 import { type LoadOnDemand, OnDemand } from '../../src/agent/onDemand.js';
 import type { JournalEntry } from '../../src/contracts/journal.js';
-import type { OperationOutcome } from '../../src/contracts/operation.js';
+import type { Intents, OperationOutcome, PlanPreview } from '../../src/contracts/operation.js';
+import { noIntents } from '../../src/domain/intents.js';
 import { agentOnFakes, type Pieces } from './pieces.js';
 
 const TOKEN = 'a-token-for-this-test';
@@ -15,6 +17,7 @@ const NAME = 'qwen3-vl:8b';
 interface Served extends Pieces {
   server: FastifyInstance;
   load: ReturnType<typeof vi.fn<LoadOnDemand>>;
+  hostIntents: ReturnType<typeof vi.fn<() => Promise<Intents | null>>>;
   /** With the token and a loopback host, unless the options say otherwise. */
   ask: (url: string, options?: InjectOptions) => Promise<{ status: number; body: unknown; text: string }>;
 }
@@ -27,7 +30,9 @@ async function served(change: Parameters<typeof agentOnFakes>[0] = {}): Promise<
     return { workflowId: 'model/load', outcome: Promise.resolve({} as OperationOutcome) };
   });
   const onDemand = new OnDemand(pieces.agent, load);
-  const server = createEndpoint({ agent: pieces.agent, onDemand, token: TOKEN, version: '0.1.0', startedAt: 0 });
+  const hostIntents = vi.fn<() => Promise<Intents | null>>(() => Promise.resolve(null));
+  const rest = { token: TOKEN, version: '0.1.0', startedAt: 0 };
+  const server = createEndpoint({ agent: pieces.agent, onDemand, hostIntents, ...rest });
   onTestFinished(() => server.close());
   const ask: Served['ask'] = async (url, options = {}) => {
     const headers = { host: '127.0.0.1:8000', authorization: `Bearer ${TOKEN}`, ...options.headers };
@@ -35,7 +40,7 @@ async function served(change: Parameters<typeof agentOnFakes>[0] = {}): Promise<
     const isJson = answer.headers['content-type']?.toString().startsWith('application/json') ?? false;
     return { status: answer.statusCode, body: isJson ? answer.json<unknown>() : null, text: answer.body };
   };
-  return { ...pieces, server, load, ask };
+  return { ...pieces, server, load, hostIntents, ask };
 }
 
 const post = (payload: object): InjectOptions => ({ method: 'POST', payload });
@@ -99,6 +104,26 @@ describe('what can be asked', () => {
       error: { code: 'UnknownMode', remedy: expect.stringContaining('recording') },
     });
     expect(await ask('/v1/plan?model=nobody:1b')).toMatchObject({ status: 404 });
+  });
+
+  it('a plan as the host would make it: what it wants counts, and whether that is known is said', async () => {
+    const { ask, ollama, agent, hostIntents } = await served();
+    const stepsOf = async () => {
+      const { plan, intentsKnown } = (await ask('/v1/plan?model=llava:7b')).body as PlanPreview;
+      return {
+        steps: plan.kind === 'plan' ? plan.steps.map(({ kind, tenant }) => `${kind} ${tenant}`) : [],
+        intentsKnown,
+      };
+    };
+    expect(await stepsOf()).toEqual({ steps: ['load model/llava:7b'], intentsKnown: false });
+    // Somebody has moved the embedder by hand; a worker that died has put it on the CPU since.
+    hostIntents.mockResolvedValue({ ...noIntents(), embedderByHand: 'cuda' });
+    const known = await stepsOf();
+    expect(known.intentsKnown).toBe(true);
+    expect(known.steps).toEqual(['load model/llava:7b', 'move embedder/clip']);
+    expect([ollama.calls, agent.mode]).toEqual([[], 'idle']);
+    expect((await ask('/v1/status')).status).toBe(200);
+    expect(hostIntents).toHaveBeenCalledTimes(2);
   });
 
   it.each([
@@ -323,5 +348,96 @@ describe('events', () => {
     close();
     await vi.waitFor(() => expect(stopped).toHaveBeenCalledOnce());
     say(one, 'into nothing');
+  });
+});
+
+describe('a client that does not read', () => {
+  const LARGE = 'x'.repeat(128 * 1024);
+  const COUNT = 200;
+  /** One entry or chunk, and what the connection keeps for itself. */
+  const MOST_HELD = 2 * LARGE.length;
+
+  /** Sends a request and reads nothing; says what the answer holds in memory at most, and when it is let go. */
+  async function stubborn({ server }: Served, method: string, path: string, body = '') {
+    await server.listen({ host: '127.0.0.1', port: 0 });
+    const { port } = server.server.address() as AddressInfo;
+    const answering = new Promise<ServerResponse>((resolve) =>
+      server.server.once('request', (_request, answer) => resolve(answer)),
+    );
+    const socket = connect(port, '127.0.0.1').pause();
+    onTestFinished(() => void socket.destroy());
+    const headers = [
+      'host: 127.0.0.1',
+      `authorization: Bearer ${TOKEN}`,
+      'content-type: application/json',
+      `content-length: ${body.length}`,
+    ];
+    socket.write(`${method} ${path} HTTP/1.1\r\n${headers.join('\r\n')}\r\n\r\n${body}`);
+    const answer = await answering;
+    const held: number[] = [];
+    const write = answer.write.bind(answer) as (text: string) => boolean;
+    vi.spyOn(answer, 'write').mockImplementation((text: string) => {
+      const hasRoom = write(text);
+      held.push(answer.writableLength);
+      return hasRoom;
+    });
+    return {
+      socket,
+      held,
+      letGo: async () => {
+        while (!answer.destroyed) await vi.advanceTimersByTimeAsync(30_000);
+      },
+    };
+  }
+
+  const fakeTime = () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+  };
+
+  const fill = ({ agent }: Served) => {
+    for (let n = 0; n < COUNT; n += 1) agent.journal.append({ type: 'warning', message: `${n} ${LARGE}` });
+  };
+
+  it('of events: the journal holds them, not the memory; after a while it is let go', async () => {
+    const one = await served();
+    fill(one);
+    fakeTime();
+    const { held, letGo } = await stubborn(one, 'GET', '/v1/events');
+    await letGo();
+    expect(held.length).toBeLessThan(COUNT);
+    expect(Math.max(...held)).toBeLessThan(MOST_HELD);
+  });
+
+  it('of events, and then does: gets every one', async () => {
+    const one = await served();
+    fill(one);
+    const { held, socket } = await stubborn(one, 'GET', '/v1/events');
+    await vi.waitFor(() => expect(held.length).toBeGreaterThan(0));
+    one.agent.journal.append({ type: 'warning', message: 'the last' });
+    const ids: number[] = [];
+    for await (const line of createInterface(socket)) {
+      if (line.startsWith('id: ')) ids.push(Number(line.slice('id: '.length)));
+      if (ids.length > COUNT) break;
+    }
+    expect(ids).toEqual(Array.from({ length: COUNT + 1 }, (_, n) => n + 1));
+    expect(Math.max(...held)).toBeLessThan(MOST_HELD);
+  });
+
+  it('of a model: the model is not asked for more, and its use ends when the client is let go', async () => {
+    const one = await served();
+    one.ollama.put(NAME);
+    await one.agent.watch.look();
+    let made = 0;
+    one.ollama.onGenerate = async function* () {
+      for (; made < COUNT; made += 1) yield { text: LARGE, done: false };
+    };
+    fakeTime();
+    const body = JSON.stringify({ model: NAME, prompt: 'Hi' });
+    const { held, letGo } = await stubborn(one, 'POST', '/v1/generate', body);
+    await letGo();
+    expect(made).toBeLessThan(COUNT);
+    expect(Math.max(...held)).toBeLessThan(MOST_HELD);
+    await vi.waitFor(() => expect(one.agent.gates.uses(`model/${NAME}`)).toBe(0));
   });
 });

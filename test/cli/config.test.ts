@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { configCommand } from '../../src/cli/commands/config.js';
+import { Exit } from '../../src/cli/exit.js';
 import { EXIT } from '../../src/cli/exitCodes.js';
 import { addGlobalOptions } from '../../src/cli/globalOptions.js';
 import { explain, UserError } from '../../src/cli/userError.js';
@@ -28,7 +29,9 @@ async function run(sandbox: Sandbox, args: string[], env: NodeJS.ProcessEnv = {}
     () => null,
     (thrown: unknown) => explain(thrown),
   );
-  if (error !== null && !(error instanceof UserError)) throw new Error('not a user error', { cause: error });
+  if (error !== null && !(error instanceof UserError || error instanceof Exit)) {
+    throw new Error('not a user error', { cause: error });
+  }
   return { stdout: stdout.text, stderr: stderr.text, error };
 }
 
@@ -55,7 +58,7 @@ describe('vramflow config validate', () => {
       ].join('\n'),
     );
     expect(error?.exitCode).toBe(EXIT.usage);
-    expect(error?.lines()).toEqual(['error: the configuration has 2 problems.']);
+    expect((error as UserError).lines()).toEqual(['error: the configuration has 2 problems.']);
   });
 
   it('with -o json prints one document', async () => {
@@ -122,7 +125,7 @@ describe('vramflow config show', () => {
     expect(stdout).toBe('');
     expect(error?.exitCode).toBe(EXIT.usage);
     expect(error?.message.split('\n')).toHaveLength(3);
-    expect(error?.remedy).toContain('vramflow config validate');
+    expect((error as UserError).remedy).toContain('vramflow config validate');
   });
 });
 

@@ -8,6 +8,8 @@ import { formatPath } from '../../config/keyPath.js';
 import { checkFile, configFiles, type Loaded, loadConfig, valuePaths } from '../../config/load.js';
 import { ConfigError, describeOrigin, describeProblem, type Origin, type Problem } from '../../config/problem.js';
 import type { CliContext } from '../context.js';
+import { Exit } from '../exit.js';
+import { EXIT } from '../exitCodes.js';
 import { configOf, homeOf, loadInputOf, outputOf } from '../globalOptions.js';
 import { type Style, table } from '../output.js';
 import { UserError } from '../userError.js';
@@ -57,6 +59,8 @@ function validate(command: Command, context: CliContext, file: string | undefine
     if (!(error instanceof ConfigError)) throw error;
     const { problems } = error;
     output.data({ valid: false, problems }, (_value, style) => problemLines(problems, context.cwd, style));
+    // A program has its answer, and needs no second one on stderr.
+    if (output.format === 'json') throw new Exit(EXIT.usage);
     const count = problems.length === 1 ? 'one problem' : `${problems.length} problems`;
     throw new UserError(`the configuration has ${count}.`, { cause: error });
   }

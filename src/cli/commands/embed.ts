@@ -31,10 +31,12 @@ export function embedCommand(context: CliContext): Command {
   embed
     .command('text')
     .argument('<texts...>', 'one or more texts')
+    .description('one embedding for each text')
     .action((texts: string[], _options, command: Command) => run(command, texts, { texts }));
   embed
     .command('image')
     .argument('<files...>', 'PNG or JPEG files')
+    .description('one embedding for each image')
     .action((files: string[], _options, command: Command) => run(command, files, { images: files.map(imageOf) }));
   return embed;
 }

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander';
 import type { JournalEntry } from '../../contracts/journal.js';
-import { type AgentClient, agentClient } from '../agentClient.js';
+import { type AgentClient, agentClient, ConnectionLost } from '../agentClient.js';
 import type { CliContext } from '../context.js';
 import { configOf, outputOf } from '../globalOptions.js';
 import type { Style } from '../output.js';
@@ -28,10 +28,19 @@ export function eventsCommand(context: CliContext): Command {
     });
 }
 
-/** Journal entries as they come, from a sequence on. */
+/** Journal entries as they come, from a sequence on; also on over connections that the agent ends. */
 export async function* follow(agent: AgentClient, after: number): AsyncIterable<JournalEntry> {
-  for await (const line of agent.lines(`/v1/events?after=${after}`, {})) {
-    if (line.startsWith('data: ')) yield JSON.parse(line.slice('data: '.length)) as JournalEntry;
+  for (let seen = after; ; ) {
+    try {
+      for await (const line of agent.lines(`/v1/events?after=${seen}`)) {
+        if (!line.startsWith('data: ')) continue;
+        const entry = JSON.parse(line.slice('data: '.length)) as JournalEntry;
+        seen = entry.sequence;
+        yield entry;
+      }
+    } catch (error) {
+      if (!(error instanceof ConnectionLost)) throw error;
+    }
   }
 }
 

@@ -40,6 +40,7 @@ export function generateCommand(context: CliContext): Command {
         if (part.error) {
           throw new UserError(part.error.message, {
             exitCode: part.error.code === FAILURE.refused ? EXIT.refused : EXIT.failed,
+            code: part.error.code,
             ...(part.error.remedy ? { remedy: part.error.remedy } : {}),
           });
         }

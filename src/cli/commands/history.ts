@@ -25,6 +25,7 @@ export function historyCommand(context: CliContext): Command {
             entry.message,
           ];
         });
+        if (rows.length === 0) return 'no operation has ended yet';
         return table(
           ['time', 'outcome', 'took', 'asked by', 'what'].map((title) => ({ title })),
           rows,

@@ -65,6 +65,7 @@ export function modelCommand(context: CliContext): Command {
           untilUnload(one.idleForMs, one.configured ? status.idle_timeout_seconds : null),
         ]);
         const mark = status.simulated ? `${style.yellow('SIMULATED')}\n` : '';
+        if (rows.length === 0) return `${mark}no model is resident`;
         return (
           mark +
           table(

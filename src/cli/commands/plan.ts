@@ -7,6 +7,7 @@ import { exitWith } from '../exit.js';
 import { EXIT } from '../exitCodes.js';
 import { configOf, outputOf } from '../globalOptions.js';
 import { suggest } from '../nearest.js';
+import type { Style } from '../output.js';
 import { UserError } from '../userError.js';
 import { knownModel } from './model.js';
 import { knownPhase } from './phase.js';
@@ -20,14 +21,13 @@ export function planCommand(context: CliContext): Command {
     const preview = await agentClient(config, context).get<PlanPreview>(
       `/v1/plan?${new URLSearchParams(query).toString()}`,
     );
-    outputOf(command, context).data(preview, ({ plan: result, observation }) =>
-      explainPlan(result, observation).join('\n'),
-    );
+    outputOf(command, context).data(preview, renderPreview);
     exitWith(preview.plan.kind === 'refusal' ? EXIT.refused : EXIT.ok);
   };
   plan
     .command('mode')
-    .argument('<mode>')
+    .argument('<mode>', 'a mode of the configuration')
+    .description('what a switch to this mode would do')
     .action(async (mode: string, _options, command: Command) => {
       const { config } = configOf(command, context);
       if (!(mode in config.modes)) {
@@ -37,7 +37,8 @@ export function planCommand(context: CliContext): Command {
     });
   plan
     .command('model')
-    .argument('<name>')
+    .argument('<model>', 'a model of the configuration; vlm stands for vlm_model')
+    .description('what a load of this model would do')
     .action(async (name: string, _options, command: Command) => {
       await show(command, { model: knownModel(configOf(command, context).config, name) });
     });
@@ -56,3 +57,11 @@ export function planCommand(context: CliContext): Command {
     });
   return plan;
 }
+
+function renderPreview({ plan, observation, intentsKnown }: PlanPreview, style: Style): string {
+  const lines = explainPlan(plan, observation);
+  return (intentsKnown ? lines : [...lines, style.yellow(INTENTS_UNKNOWN)]).join('\n');
+}
+
+const INTENTS_UNKNOWN =
+  'The host could not be asked what it wants (which models are wanted, what was moved by hand): it may plan otherwise.';

@@ -2,35 +2,49 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { foldersOf } from '../../config/folders.js';
-import { runSimulatorCommand } from '../../simulator/cli.js';
+import { COMMAND_USAGE, runSimulatorCommand } from '../../simulator/cli.js';
 import type { CliContext } from '../context.js';
-import { exitWith } from '../exit.js';
-import { EXIT, type ExitCode } from '../exitCodes.js';
-import { configOf, homeOf } from '../globalOptions.js';
+import { EXIT } from '../exitCodes.js';
+import { configOf, homeOf, outputOf } from '../globalOptions.js';
+import { renderSimAnswer } from '../simAnswer.js';
 import { UserError } from '../userError.js';
 
 /** `vramflow sim …`: looks at the simulated host, and disturbs it. */
 export function simCommand(context: CliContext): Command {
   return new Command('sim')
-    .description('look at the simulated host, or disturb it: state, record, faults, foreign processes')
-    .argument('[words...]', 'state, record, fault set|clear|list, foreign add|end, …; without words: state')
+    .description('look at the simulated host, or disturb it')
+    .argument('[words...]', 'one of the commands below (default: state)')
+    .addHelpText('after', `\nCommands of the simulated host:\n${COMMAND_USAGE}`)
     .allowUnknownOption()
-    .action(async (words: string[], _options, command: Command) => {
+    .action(async (given: string[], _options, command: Command) => {
       const { config } = configOf(command, context);
       const { data } = foldersOf(config.data_dir, { env: context.env, homeDir: homeOf(context) });
-      const code = await runSimulatorCommand(
-        [adminUrl(join(data, 'simulator.json')), ...(words.length > 0 ? words : ['state'])],
-        {
-          stdout: (text) => void context.stdout.write(text),
-          stderr: (text) => void context.stderr.write(text),
-        },
+      const words = given.length > 0 ? given : ['state'];
+      const said = { stdout: '', stderr: '' };
+      const code = await runSimulatorCommand([adminUrl(join(data, 'simulator.json')), ...words], {
+        stdout: (text) => void (said.stdout += text),
+        stderr: (text) => void (said.stderr += text),
+      });
+      if (code !== 0) throw refusal(code, words, said.stderr.trim());
+      outputOf(command, context).data(JSON.parse(said.stdout) as Record<string, unknown>, (answer, style) =>
+        renderSimAnswer(words, answer, style),
       );
-      exitWith(EXIT_OF[code] ?? EXIT.unexpected);
     });
 }
 
-/** What the simulator's own program answers: done, refused, wrong words, no simulator. */
-const EXIT_OF: ExitCode[] = [EXIT.ok, EXIT.usage, EXIT.usage, EXIT.unavailable];
+/** What the simulator's own program ends with: 1 refused, 2 wrong words, 3 no simulator. */
+function refusal(code: number, words: string[], message: string): UserError {
+  if (code === 1) return new UserError(message);
+  if (code === 2) {
+    return new UserError(`the simulated host does not understand "${words.join(' ')}".`, {
+      remedy: '`vramflow sim --help` shows its commands.',
+    });
+  }
+  return new UserError(message, {
+    exitCode: EXIT.unavailable,
+    remedy: 'Start it with `vramflow up --simulate`.',
+  });
+}
 
 function adminUrl(record: string): string {
   try {

@@ -19,18 +19,17 @@ import type { CliContext } from '../context.js';
 import { embeddedUserError } from '../embeddedUserError.js';
 import { Exit, exitWith } from '../exit.js';
 import { EXIT, type ExitCode } from '../exitCodes.js';
-import { configOf, homeOf, outputOf } from '../globalOptions.js';
-import type { Output } from '../output.js';
+import { configOf, type GlobalOptions, homeOf, outputOf } from '../globalOptions.js';
+import { isColoured, type Output } from '../output.js';
+import { readableLog } from '../readableLog.js';
 
 /** A first start may build Temporal: a bound for all of it. */
 const READY_MS = 40 * 60_000;
 
-interface UpOptions {
+interface UpOptions extends GlobalOptions {
   simulate?: string | true;
   detach?: boolean;
   supervise?: boolean;
-  config?: string;
-  set?: Record<string, string>;
 }
 
 export function upCommand(context: CliContext): Command {
@@ -66,7 +65,10 @@ async function up(command: Command, context: CliContext, options: UpOptions): Pr
     return ended;
   });
   const followed = new AbortController();
-  const following = follow(log, started?.logOffset ?? offset, (text) => context.stderr.write(text), followed.signal);
+  const show = (text: string) => void context.stderr.write(text);
+  const passOn =
+    output.format === 'json' ? show : readableLog(show, { colorize: isColoured(context.stderr, context.env) });
+  const following = follow(log, started?.logOffset ?? offset, passOn, followed.signal);
   try {
     const signal = interrupted.signal;
     const { facts } = await waitSupervisor({
@@ -128,9 +130,10 @@ async function supervise(command: Command, context: CliContext, options: UpOptio
 }
 
 /** The global options again, for a process of our own. */
-function globalArguments({ config, set }: UpOptions, cwd: string): string[] {
+function globalArguments({ config, set, output }: UpOptions, cwd: string): string[] {
+  const format = output === 'json' ? ['-o', 'json'] : [];
   const file = config === undefined ? [] : ['--config', resolve(cwd, config)];
-  return [...file, ...Object.entries(set ?? {}).flatMap(([key, value]) => ['--set', `${key}=${value}`])];
+  return [...format, ...file, ...Object.entries(set ?? {}).flatMap(([key, value]) => ['--set', `${key}=${value}`])];
 }
 
 const folders = ({ config }: Loaded, context: CliContext): Folders =>

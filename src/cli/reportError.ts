@@ -1,0 +1,60 @@
+/** How a command that fails says so on stderr: lines for a person, or one JSON object in one line for a program. */
+import { CommanderError } from 'commander';
+import { SecondAgent } from '../agent/lock.js';
+import { TokenError } from '../agent/token.js';
+import { Exit } from './exit.js';
+import { EXIT, type ExitCode } from './exitCodes.js';
+import type { Format } from './output.js';
+import { explain, UserError } from './userError.js';
+
+/** @returns the exit code that goes with the error */
+export function reportError(error: unknown, format: Format, stderr: NodeJS.WritableStream): ExitCode {
+  if (error instanceof Exit) return error.exitCode;
+  if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
+  // Commander has said it already, in its own words.
+  if (error instanceof CommanderError && format === 'text') return EXIT.usage;
+  const known = asUserError(error);
+  if (format === 'json') stderr.write(`${JSON.stringify({ error: known ? bodyOf(known) : unexpected(error) })}\n`);
+  else stderr.write(`${known ? known.lines().join('\n') : stackOf(error)}\n`);
+  return known?.exitCode ?? EXIT.unexpected;
+}
+
+function asUserError(error: unknown): UserError | null {
+  const known = explain(error);
+  if (known instanceof UserError) return known;
+  if (error instanceof CommanderError) return wrongWords(error);
+  if (error instanceof SecondAgent || error instanceof TokenError) {
+    return new UserError(error.message, { exitCode: EXIT.unavailable, cause: error });
+  }
+  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
+    const remedy = 'Another program listens there: set agent.listen to a free port.';
+    return new UserError(error.message, { exitCode: EXIT.unavailable, code: 'port-in-use', remedy, cause: error });
+  }
+  return null;
+}
+
+/** What Commander found wrong: `error: unknown option '--detatch'`, then perhaps `(Did you mean --detach?)`. */
+function wrongWords(error: CommanderError): UserError {
+  if (error.code === 'commander.help') {
+    return new UserError('a command is missing.', { remedy: 'Add --help to see which there are.' });
+  }
+  const [message = '', ...hints] = error.message.replace(/^error: /, '').split('\n');
+  const remedy = hints.join(' ').replace(/^\((.*)\)$/, '$1');
+  return new UserError(message, { remedy: remedy || 'Add --help to see what it takes.' });
+}
+
+const bodyOf = ({ code, message, remedy, exitCode }: UserError) => ({
+  code,
+  message,
+  remedy: remedy === '' ? null : remedy,
+  exitCode,
+});
+
+const unexpected = (error: unknown) => ({
+  code: 'internal',
+  message: error instanceof Error ? error.message : String(error),
+  remedy: 'This is a mistake in vramflow; without -o json it shows where.',
+  exitCode: EXIT.unexpected,
+});
+
+const stackOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error));
