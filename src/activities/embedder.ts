@@ -1,5 +1,7 @@
 import type { Agent } from '../agent/agent.js';
-import { tellMoved } from '../agent/tell.js';
+import { CUT_SHORT, followProof } from '../agent/followProof.js';
+import { tell } from '../agent/tell.js';
+import type { Begun } from '../agent/unfinished.js';
 import type { AgentActivities, StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { CPU, EMBEDDER } from '../contracts/names.js';
@@ -45,8 +47,9 @@ async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();
   try {
-    if (isThere) noteBegun(agent, call, beforeMb, null);
-    else {
+    const former = agent.unfinished.of(EMBEDDER);
+    let begun = isThere && former?.kind === 'move' ? former : null;
+    if (!isThere) {
       // What the old process holds is watched, so that the move ends when its memory is really back (law 2).
       const held = agent.observation().tenants.find((tenant) => tenant.id === EMBEDDER)?.holdings ?? [];
       // Off a GPU that cannot be read nothing can be proven: its process is gone, and the GPU takes nothing new meanwhile.
@@ -57,7 +60,7 @@ async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
       if (old?.gpu && (mayHold || (await agent.embedder.alive()))) {
         agent.reclaims.begin(EMBEDDER, held, [old.pid], before, measured);
       }
-      noteBegun(agent, call, beforeMb, old && (old.gpu ?? CPU));
+      begun = noteBegun(agent, call, beforeMb, old && (old.gpu ?? CPU));
       try {
         await agent.embedder.move(toGpu ? 'cuda' : 'cpu', toGpu ? step.to : null, signal);
       } catch (error) {
@@ -68,6 +71,7 @@ async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
       }
       agent.reclaims.gone(EMBEDDER);
     }
+    begun ??= noteBegun(agent, call, beforeMb, null);
     const movedAt = agent.now();
     await reclaimed(agent, EMBEDDER, signal);
     const after = await sampleNow(agent, signal);
@@ -80,10 +84,16 @@ async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
       by: `embeddings are valid and agree with the old device${old?.gpu ? `; ${agent.reclaims.proof(EMBEDDER) ?? ''}` : ''}`,
     };
     agent.setError(EMBEDDER, null);
-    tellMoved(agent, proof, ms);
+    tell(agent, EMBEDDER, begun, proof, ms);
     return { acted: true, proof };
+  } catch (error) {
+    const begun = agent.unfinished.of(EMBEDDER);
+    const hasMoved = (agent.embedder.process()?.gpu ?? CPU) === step.to;
+    if (begun?.kind === 'move' && hasMoved) {
+      followProof(agent, EMBEDDER, begun, `embeddings are valid and agree with the old device; ${CUT_SHORT}`);
+    } else if (begun?.kind === 'move') agent.unfinished.end(EMBEDDER, begun);
+    throw error;
   } finally {
-    agent.unfinished.end(EMBEDDER);
     sparse();
   }
 }
@@ -93,10 +103,16 @@ function noteBegun(
   { step, operation }: StepCall,
   beforeMb: Proof['beforeMb'],
   from: string | null,
-): void {
-  const to = step.kind === 'move' ? step.to : null;
-  const reclaim = agent.reclaims.stored(EMBEDDER);
-  agent.unfinished.begin(EMBEDDER, { kind: 'move', workflowId: operation.workflowId, beforeMb, from, to, reclaim });
+): Begun {
+  return agent.unfinished.begin(EMBEDDER, {
+    kind: 'move',
+    workflowId: operation.workflowId,
+    sequence: agent.journal.lastSequence(),
+    beforeMb,
+    from,
+    to: step.kind === 'move' ? step.to : null,
+    reclaim: agent.reclaims.stored(EMBEDDER),
+  });
 }
 
 /** By the driver's list where the process is on it, else by the difference. */

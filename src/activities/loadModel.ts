@@ -2,7 +2,7 @@ import { OllamaError } from '../adapters/ollama/ollama.js';
 import { pause } from '../adapters/processes/pause.js';
 import type { Agent } from '../agent/agent.js';
 import { KEEP_ALIVE } from '../agent/keepAlive.js';
-import { tellLoaded } from '../agent/tell.js';
+import { tell } from '../agent/tell.js';
 import type { StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { CPU, tenantName } from '../contracts/names.js';
@@ -25,12 +25,7 @@ export async function loadModel(agent: Agent, call: StepCall, signal: AbortSigna
   const before = usedMbOf(agent.sampler.latest());
   const isThere = agent.observation().tenants.some((one) => one.id === step.tenant && one.state === 'resident');
   const present = isThere ? find() : undefined;
-  if (present && (step.allowCpu || isWhole(present))) {
-    await agent.ollama.probe(model, { signal, keepAlive: KEEP_ALIVE });
-    agent.uses.touch(step.tenant);
-    agent.watch.markProven(step.tenant);
-    return whatIsThere(agent, call, before);
-  }
+  if (present && (step.allowCpu || isWhole(present))) return proveIsThere(agent, call, signal, before);
   if (step.confirms) throw failure(FAILURE.premiseGone, `${model} was listed, and is gone`);
   if (gpus.length > 0 && agent.options.readerKind === 'nvidia-smi') {
     const free = freeMbOf(agent.sampler.latest(), gpus);
@@ -39,8 +34,15 @@ export async function loadModel(agent: Agent, call: StepCall, signal: AbortSigna
       throw failure(FAILURE.premiseGone, `${step.needsMb} MB were to be free, ${free} MB are`);
     }
   }
-  const begun = { kind: 'load' as const, workflowId: operation.workflowId, beforeMb: before, from: null, to: null };
-  agent.unfinished.begin(step.tenant, { ...begun, reclaim: [] });
+  const begun = agent.unfinished.begin(step.tenant, {
+    kind: 'load',
+    workflowId: operation.workflowId,
+    sequence: agent.journal.lastSequence(),
+    beforeMb: before,
+    from: null,
+    to: null,
+    reclaim: [],
+  });
   agent.setWorking(step.tenant, 'loading');
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();
@@ -70,25 +72,47 @@ export async function loadModel(agent: Agent, call: StepCall, signal: AbortSigna
     agent.reclaims.cancel(step.tenant);
     const whole = isWhole(loaded) ? 'size_vram is size' : 'partly or wholly on the CPU, as allowed';
     const proof: Proof = { beforeMb: before, afterMb: after, reclaimMs: null, by: `a probe answered, ${whole}` };
-    tellLoaded(agent, step.tenant, proof, ms);
+    tell(agent, step.tenant, begun, proof, ms);
     return { acted: true, proof };
   } catch (error) {
     if (signal.aborted || error instanceof OllamaError) await dropped(agent, step.tenant, before);
+    // One that came all the same in the last moment is told of by whoever proves it.
+    if (find() === undefined) agent.unfinished.end(step.tenant, begun);
+    else agent.watch.unprove(step.tenant);
     throw error;
   } finally {
-    agent.unfinished.end(step.tenant);
     agent.setWorking(step.tenant, null);
     sparse();
   }
 }
 
-/** It is there, and answers. A former agent that was killed while it loaded it has not told of that. */
-function whatIsThere(agent: Agent, { step, operation }: StepCall, usedMb: Proof['beforeMb']): StepResult {
+/**
+ * It is listed: a probe tells whether it works, and a look afterwards whether it is where it should be, for a probe makes
+ * Ollama load what has gone. A load whose attempt was cut short is told of here.
+ */
+async function proveIsThere(
+  agent: Agent,
+  { step, operation }: StepCall,
+  signal: AbortSignal,
+  usedMb: Proof['beforeMb'],
+): Promise<StepResult> {
+  const model = tenantName(step.tenant);
+  await agent.ollama.probe(model, { signal, keepAlive: KEEP_ALIVE });
+  await agent.watch.look();
+  const listed = agent.watch.resident().find((one) => one.id === step.tenant)?.model;
+  if (listed === undefined) throw failure(FAILURE.premiseGone, `${model} answered a probe, and is gone`);
+  const allowCpu = step.kind === 'load' && step.allowCpu;
+  if (!allowCpu && !isWhole(listed)) throw failure(FAILURE.premiseGone, `${model} is not whole on the GPU any more`);
+  agent.uses.touch(step.tenant);
+  agent.watch.markProven(step.tenant);
+  // An unload that was cut short has not happened: its promise is taken back by the probe.
+  agent.reclaims.cancel(step.tenant);
   const begun = agent.unfinished.of(step.tenant);
+  if (begun?.kind === 'unload') agent.unfinished.end(step.tenant, begun);
   const proof: Proof = { beforeMb: usedMb, afterMb: usedMb, reclaimMs: null, by: 'it answers a probe' };
   if (begun?.kind !== 'load') return { acted: false, proof };
   proof.beforeMb = begun.beforeMb;
-  tellLoaded(agent, step.tenant, proof, null);
+  tell(agent, step.tenant, begun, proof, null);
   return { acted: begun.workflowId === operation.workflowId, proof };
 }
 

@@ -1,6 +1,9 @@
 import { ServiceError } from '../adapters/services/driver.js';
 import type { Agent } from '../agent/agent.js';
+import { CUT_SHORT, followProof } from '../agent/followProof.js';
 import { NotReady } from '../agent/services.js';
+import { tell } from '../agent/tell.js';
+import type { Begun } from '../agent/unfinished.js';
 import type { AgentActivities, StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { CPU, tenantName } from '../contracts/names.js';
@@ -117,12 +120,15 @@ async function stop(agent: Agent, { step, operation }: StepCall, signal: AbortSi
     return { acted: false, proof: { beforeMb, afterMb: beforeMb, reclaimMs: null, by: 'it does not run' } };
   }
   const limitMs = attemptMs(step, agent.policy);
+  // An attempt that was cut short had seen what was used before.
+  let begun = sight.state === 'absent' ? agent.unfinished.of(step.tenant) : null;
   agent.setWorking(step.tenant, 'unloading');
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();
   try {
     if (sight.state === 'running') {
       watchMemory(agent, step.tenant);
+      begun = noteStop(agent, step.tenant, operation.workflowId, beforeMb);
       const result = await agent.services.stop(name, { graceMs: limitMs * GRACE_SHARE, signal });
       agent.reclaims.gone(step.tenant);
       if (result === 'stuck') {
@@ -133,25 +139,40 @@ async function stop(agent: Agent, { step, operation }: StepCall, signal: AbortSi
     }
     const goneAt = agent.now();
     await reclaimed(agent, step.tenant, signal);
+    begun ??= noteStop(agent, step.tenant, operation.workflowId, beforeMb);
     const proof: Proof = {
-      beforeMb,
+      beforeMb: begun.beforeMb,
       afterMb: await sampleNow(agent, signal),
       reclaimMs: Math.round(agent.now() - goneAt),
       by: agent.reclaims.proof(step.tenant) ?? 'it does not run',
     };
     agent.setError(step.tenant, null);
-    agent.journal.append({
-      type: 'service_stopped',
-      subject: step.tenant,
-      message: `${name} is stopped: ${proof.by}`,
-      workflowId: operation.workflowId,
-      details: { ...proof, ms: Math.round(agent.now() - startedAt) },
-    });
+    tell(agent, step.tenant, begun, proof, Math.round(agent.now() - startedAt));
     return { acted: true, proof };
+  } catch (error) {
+    const left = agent.unfinished.of(step.tenant);
+    const isGone = agent.services.view(name).sight.state === 'absent';
+    if (left?.kind === 'stop' && isGone) followProof(agent, step.tenant, left, CUT_SHORT);
+    else if (left?.kind === 'stop') agent.unfinished.end(step.tenant, left);
+    throw error;
   } finally {
     agent.setWorking(step.tenant, null);
     sparse();
   }
+}
+
+function noteStop(agent: Agent, tenant: string, workflowId: string, beforeMb: Proof['beforeMb']): Begun {
+  const reclaim = agent.reclaims.stored(tenant);
+  const sequence = agent.journal.lastSequence();
+  return agent.unfinished.begin(tenant, {
+    kind: 'stop',
+    workflowId,
+    sequence,
+    beforeMb,
+    from: null,
+    to: null,
+    reclaim,
+  });
 }
 
 /** What its processes hold is to be proven free once they have ended. */

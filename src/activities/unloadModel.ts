@@ -1,7 +1,9 @@
 import type { GpuSample } from '../adapters/gpu/reader.js';
 import { pause } from '../adapters/processes/pause.js';
 import type { Agent } from '../agent/agent.js';
-import { tellUnloaded } from '../agent/tell.js';
+import { CUT_SHORT, followProof } from '../agent/followProof.js';
+import { tell } from '../agent/tell.js';
+import type { Begun } from '../agent/unfinished.js';
 import type { StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { tenantName } from '../contracts/names.js';
@@ -22,7 +24,7 @@ export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSig
   agent.closeGate(step.tenant, operation.runId);
   await agent.watch.look();
   const before = agent.sampler.latest();
-  // A former agent may have been killed in the middle: what was used before is what it saw.
+  // An attempt that was cut short had seen what was used before.
   const former = isThere() ? null : agent.unfinished.of(step.tenant);
   const beforeMb = former?.kind === 'unload' ? former.beforeMb : usedMbOf(before);
   if (!isThere() && !agent.reclaims.has(step.tenant)) {
@@ -31,7 +33,7 @@ export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSig
     if (!available) throw failure(FAILURE.driverUnavailable, reason ?? 'Ollama does not answer');
     return { acted: false, proof: { beforeMb, afterMb: beforeMb, reclaimMs: null, by: 'Ollama does not list it' } };
   }
-  if (former?.kind !== 'unload') noteBegun(agent, call, beforeMb);
+  let begun = former?.kind === 'unload' ? former : null;
   agent.setWorking(step.tenant, 'unloading');
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();
@@ -39,8 +41,9 @@ export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSig
     if (isThere()) {
       const graceMs = Math.ceil(attemptMs(step, agent.policy) * GRACE_SHARE);
       await agent.gates.drain(step.tenant, graceMs, signal);
-      await letGo(agent, call, before, signal);
+      begun = await letGo(agent, call, before, signal);
     }
+    begun ??= noteBegun(agent, call, beforeMb);
     const goneAt = agent.now();
     agent.reclaims.gone(step.tenant);
     await reclaimed(agent, step.tenant, signal);
@@ -52,11 +55,10 @@ export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSig
       by: agent.reclaims.proof(step.tenant) ?? 'Ollama does not list it',
     };
     agent.setError(step.tenant, null);
-    tellUnloaded(agent, step.tenant, proof, Math.round(agent.now() - startedAt));
+    tell(agent, step.tenant, begun, proof, Math.round(agent.now() - startedAt));
     return { acted: true, proof };
   } catch (error) {
-    // One that is gone, but not proven free, stays to be told of by whoever proves it.
-    if (isThere() || !signal.aborted) agent.unfinished.end(step.tenant);
+    leaveUnfinished(agent, step.tenant, isThere());
     throw error;
   } finally {
     agent.setWorking(step.tenant, null);
@@ -64,32 +66,41 @@ export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSig
   }
 }
 
-function noteBegun(agent: Agent, { step, operation }: StepCall, beforeMb: Proof['beforeMb']): void {
-  const reclaim = agent.reclaims.stored(step.tenant);
-  const { workflowId } = operation;
-  agent.unfinished.begin(step.tenant, { kind: 'unload', workflowId, beforeMb, from: null, to: null, reclaim });
+/** What was cut short and is gone is told of by whoever proves it (agent/followProof); so is what leaves later. */
+function leaveUnfinished(agent: Agent, tenant: string, isThere: boolean): void {
+  // Ollama may have promised to drop it once its requests have ended: a probe renews its keep-alive.
+  if (isThere) return agent.watch.unprove(tenant);
+  const begun = agent.unfinished.of(tenant);
+  if (begun?.kind === 'unload') followProof(agent, tenant, begun, CUT_SHORT);
+}
+
+function noteBegun(agent: Agent, { step, operation }: StepCall, beforeMb: Proof['beforeMb']): Begun {
+  return agent.unfinished.begin(step.tenant, {
+    kind: 'unload',
+    workflowId: operation.workflowId,
+    sequence: agent.journal.lastSequence(),
+    beforeMb,
+    from: null,
+    to: null,
+    reclaim: agent.reclaims.stored(step.tenant),
+  });
 }
 
 /** Asks Ollama to drop the model, and looks every 100 ms until it lists it no more. */
-async function letGo(agent: Agent, call: StepCall, before: GpuSample, signal: AbortSignal): Promise<void> {
+async function letGo(agent: Agent, call: StepCall, before: GpuSample, signal: AbortSignal): Promise<Begun> {
   const { reclaims, watch } = agent;
   const { tenant } = call.step;
   const holdings = agent.observation().tenants.find((one) => one.id === tenant)?.holdings ?? [];
   // It is there: what an earlier unload left to prove is over.
   reclaims.cancel(tenant);
   reclaims.begin(tenant, holdings, agent.pids(tenant), before, agent.options.readerKind !== 'declared');
-  noteBegun(agent, call, usedMbOf(before));
-  try {
-    await agent.ollama.unload(tenantName(tenant), { signal });
-    for (;;) {
-      await watch.look();
-      if (!watch.resident().some((one) => one.id === tenant)) return;
-      signal.throwIfAborted();
-      await pause(LOOK_EVERY_MS, signal);
-    }
-  } catch (error) {
-    reclaims.cancel(tenant);
-    throw error;
+  const begun = noteBegun(agent, call, usedMbOf(before));
+  await agent.ollama.unload(tenantName(tenant), { signal });
+  for (;;) {
+    await watch.look();
+    if (!watch.resident().some((one) => one.id === tenant)) return begun;
+    signal.throwIfAborted();
+    await pause(LOOK_EVERY_MS, signal);
   }
 }
 

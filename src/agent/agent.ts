@@ -7,6 +7,7 @@ import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
 import type { EmbedderSwitch } from './embedderSwitch.js';
 import { Fence } from './fence.js';
+import { CUT_SHORT, followProof } from './followProof.js';
 import { Gates } from './gates.js';
 import { Journal } from './journal.js';
 import { type Footprint, Learned } from './learned.js';
@@ -14,6 +15,7 @@ import { observeHost, pidsOf } from './observe.js';
 import { onGpus } from './observeServices.js';
 import { type OllamaChange, OllamaWatch } from './ollamaWatch.js';
 import { Reclaims } from './reclaims.js';
+import { resumeUnfinished } from './resume.js';
 import type { Sampler } from './sampler.js';
 import type { Services } from './services.js';
 import { StateFile } from './stateFile.js';
@@ -90,7 +92,7 @@ export class Agent {
     this.reclaims = new Reclaims(now);
     // A power cut empties the GPUs too.
     this.unfinished = new Unfinished(new StateFile<Record<string, Begun>>(file('unfinished.json'), {}, false));
-    this.watch = new OllamaWatch(ollama, 'observed', options.onOllamaChange, Date.now);
+    this.watch = new OllamaWatch(ollama, 'observed', (change) => this.onOllama(change), Date.now);
     sampler.onSample((sample) => {
       this.reclaims.take(sample);
       this.learnPeaks();
@@ -169,6 +171,20 @@ export class Agent {
     return this.reclaims.quarantine(gpu) ?? this.fence.quarantine(gpu);
   }
 
+  private onOllama(change: OllamaChange): void {
+    if (change.kind === 'gone') this.followLateUnload(change.tenant);
+    if (change.kind === 'back') void resumeUnfinished(this);
+    this.options.onOllamaChange(change);
+  }
+
+  /** Ollama drops a model when its requests have ended, maybe long after the unload that asked for it was cut short. */
+  private followLateUnload(tenant: string): void {
+    const begun = this.unfinished.of(tenant);
+    if (begun?.kind !== 'unload' || this.working.has(tenant) || !this.reclaims.has(tenant)) return;
+    this.reclaims.gone(tenant);
+    followProof(this, tenant, begun, CUT_SHORT);
+  }
+
   /** An operation was terminated, and will not conclude: what it still does ends, what it closed opens. */
   abandon(operation: OperationRef): void {
     this.fence.abandon(operation);
@@ -177,6 +193,7 @@ export class Agent {
 
   /** A service that fills at its first use takes more than at its start: the most that it took counts from then on. */
   private learnPeaks(): void {
+    if (this.policy.services.length === 0) return;
     for (const { id, kind, holdings, loadMs } of this.observation().tenants) {
       if (kind !== 'service') continue;
       const mb = onGpus(holdings);

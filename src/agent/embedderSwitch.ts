@@ -121,7 +121,7 @@ export class EmbedderSwitch {
         this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
         return false;
       }
-    });
+    }, signal);
   }
 
   /** True when the process in charge answers. */
@@ -134,7 +134,7 @@ export class EmbedderSwitch {
    * @throws ProbeFailed, EmbedderError; the old process then stays in charge and the new one is gone
    */
   move(device: EmbedDevice, gpu: string | null, signal: AbortSignal): Promise<void> {
-    return this.alone(() => this.moveAlone(device, gpu, signal));
+    return this.alone(() => this.moveAlone(device, gpu, signal), signal);
   }
 
   private async moveAlone(device: EmbedDevice, gpu: string | null, signal: AbortSignal): Promise<void> {
@@ -176,9 +176,10 @@ export class EmbedderSwitch {
   }
 
   /** One move or revival after the other: two at once would leave a process that nobody is in charge of. */
-  private alone<T>(change: () => Promise<T>): Promise<T> {
-    const mine = this.changing.then(change);
-    this.changing = mine.catch(() => undefined);
+  private alone<T>(change: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const before = this.changing;
+    const mine = untilAborted(before, signal).then(change);
+    this.changing = Promise.allSettled([before, mine]);
     return mine;
   }
 
@@ -219,4 +220,17 @@ export class EmbedderSwitch {
       });
     }
   }
+}
+
+/** Waits for work that is not ours to end; a caller who has gone waits no more. */
+function untilAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const aborted = () => reject(signal.reason as Error);
+    if (signal.aborted) return aborted();
+    signal.addEventListener('abort', aborted, { once: true });
+    void work.then(() => {
+      signal.removeEventListener('abort', aborted);
+      resolve();
+    });
+  });
 }

@@ -50,13 +50,18 @@ export class Journal {
   }
 
   append({ type, subject = null, message, workflowId = null, details = {} }: NewEntry): JournalEntry {
-    const sequence = (this.entries.at(-1)?.sequence ?? 0) + 1;
+    const sequence = this.lastSequence() + 1;
     const entry = { sequence, time: new Date().toISOString(), type, subject, message, workflowId, details };
     this.entries.push(entry);
     this.unwritten.push(entry);
     this.write();
     for (const listener of this.listeners) listener(entry);
     return entry;
+  }
+
+  /** Of the newest entry; 0 before the first. */
+  lastSequence(): number {
+    return this.entries.at(-1)?.sequence ?? 0;
   }
 
   /** Why entries are not on disk, or null. They are written with the next one that can be. */

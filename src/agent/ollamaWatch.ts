@@ -77,6 +77,11 @@ export class OllamaWatch {
     this.proven.add(tenant);
   }
 
+  /** Whether it works is open again: somebody may have asked Ollama to drop it. */
+  unprove(tenant: string): void {
+    this.proven.delete(tenant);
+  }
+
   /** Looks now. Callers at the same time share a look that began after the first of them asked. */
   async look(): Promise<void> {
     if (this.looking !== null) await this.looking;
@@ -110,6 +115,8 @@ export class OllamaWatch {
     this.expiries = expiries;
     this.reason = null;
     for (const tenant of now) if (!before.has(tenant)) this.since.set(tenant, this.now());
+    // A server that was away may list the same model and be loading it anew.
+    if (wasAway) this.proven.clear();
     if (wasAway) this.onChange({ kind: 'back' });
     for (const tenant of before) {
       if (now.has(tenant)) continue;

@@ -65,7 +65,7 @@ export class Reclaims {
       ...one,
       processesBefore: one.processesBefore && new Map(one.processesBefore),
     }));
-    if (cases.length === 0) this.proofs.set(tenant, 'it held nothing on a GPU');
+    if (cases.length === 0) this.proofs.set(tenant, 'nothing that can be measured was to come back');
     else this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: this.now(), failed: false });
   }
 

@@ -21,7 +21,8 @@ export function statusOf(agent: Agent, version: string, startedAt: number): Stat
   const { policy } = agent;
   const vlm = observed.tenants.find((tenant) => tenant.id === modelTenant(policy.vlmModel));
   const lastUse = agent.uses.lastUse(modelTenant(policy.vlmModel));
-  const disk = [agent.journal.problem(), agent.uses.problem()].filter((problem) => problem !== null);
+  const { journal, uses, learned, unfinished } = agent;
+  const disk = [journal, uses, learned, unfinished].map((part) => part.problem()).filter((problem) => problem !== null);
   const reasons = [...degradedReasons(observed, agent.options.readerKind, agent.options.readerReason), ...disk];
   const model = policy.models.find((one) => one.name === policy.vlmModel);
   return {

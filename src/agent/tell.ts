@@ -1,49 +1,41 @@
 /** The events of effects that have ended (M15), each told once: what tells it also ends its entry in `unfinished`. */
+import type { JournalType } from '../contracts/journal.js';
 import { CPU, EMBEDDER, tenantName } from '../contracts/names.js';
 import type { Proof } from '../contracts/operation.js';
 import type { Agent } from './agent.js';
+import type { Begun } from './unfinished.js';
 
-const seconds = (ms: number | null): string => (ms === null ? '' : ` after ${(ms / 1000).toFixed(1)} s`);
+export const EVENT_OF: Record<Begun['kind'], JournalType> = {
+  load: 'model_loaded',
+  unload: 'model_unloaded',
+  move: 'device_changed',
+  stop: 'service_stopped',
+};
 
-/** @param ms null: nobody measured it, the agent that loaded it was killed */
-export function tellLoaded(agent: Agent, tenant: string, proof: Proof, ms: number | null): void {
-  const begun = agent.unfinished.of(tenant);
-  if (begun?.kind !== 'load') return;
+/** @param ms null: nobody measured it, its attempt was cut short */
+export function tell(agent: Agent, tenant: string, begun: Begun, proof: Proof, ms: number | null): void {
+  if (agent.unfinished.of(tenant)?.id !== begun.id) return;
+  const { kind, from, to, workflowId } = begun;
   agent.journal.append({
-    type: 'model_loaded',
+    type: EVENT_OF[kind],
     subject: tenant,
-    message: `${tenantName(tenant)} is loaded${seconds(ms)}`,
-    workflowId: begun.workflowId,
-    details: { ...proof, ms },
-  });
-  agent.unfinished.end(tenant);
-}
-
-/** @param ms as above */
-export function tellUnloaded(agent: Agent, tenant: string, proof: Proof, ms: number | null): void {
-  const begun = agent.unfinished.of(tenant);
-  if (begun?.kind !== 'unload') return;
-  agent.journal.append({
-    type: 'model_unloaded',
-    subject: tenant,
-    message: `${tenantName(tenant)} is unloaded: ${proof.by}`,
-    workflowId: begun.workflowId,
-    details: { ...proof, ms },
-  });
-  agent.unfinished.end(tenant);
-}
-
-/** @param ms as above */
-export function tellMoved(agent: Agent, proof: Proof, ms: number | null): void {
-  const begun = agent.unfinished.of(EMBEDDER);
-  if (begun?.kind !== 'move') return;
-  const { from, to, workflowId } = begun;
-  agent.journal.append({
-    type: 'device_changed',
-    subject: EMBEDDER,
-    message: `CLIP is on ${to === CPU ? 'the CPU' : 'the GPU'}${seconds(ms)}`,
+    message: messageOf(tenant, begun, proof, ms),
     workflowId,
-    details: { from, to, ...proof, ms },
+    details: { ...(kind === 'move' ? { from, to } : {}), ...proof, ms },
   });
-  agent.unfinished.end(EMBEDDER);
+  agent.unfinished.end(tenant, begun);
+}
+
+function messageOf(tenant: string, { kind, to }: Begun, proof: Proof, ms: number | null): string {
+  const after = ms === null ? '' : ` after ${(ms / 1000).toFixed(1)} s`;
+  switch (kind) {
+    case 'load':
+      return `${tenantName(tenant)} is loaded${after}`;
+    case 'unload':
+      return `${tenantName(tenant)} is unloaded: ${proof.by}`;
+    case 'stop':
+      return `${tenantName(tenant)} is stopped: ${proof.by}`;
+    case 'move':
+      return `${tenant === EMBEDDER ? 'CLIP' : tenant} is on ${to === CPU ? 'the CPU' : 'the GPU'}${after}`;
+  }
 }

@@ -1,10 +1,15 @@
+import { randomUUID } from 'node:crypto';
 import type { StoredReclaim } from './reclaims.js';
 import type { StateFile } from './stateFile.js';
 
 /** An effect that has begun, and of which the journal does not tell yet. */
 export interface Begun {
-  kind: 'load' | 'unload' | 'move';
+  /** Of this effect alone: a later one on the same tenant has another. */
+  id: string;
+  kind: 'load' | 'unload' | 'move' | 'stop';
   workflowId: string;
+  /** The journal's last sequence then: what tells of it comes after. */
+  sequence: number;
   /** Used MB by GPU before; null where there was no reading. */
   beforeMb: Record<string, number | null>;
   /** Where the embedder was, and goes. */
@@ -15,29 +20,59 @@ export interface Begun {
 }
 
 /**
- * Effects under way, by tenant, on disk: an agent that is killed between an effect and its event tells of it after its
- * next start (M6, M15).
+ * Effects under way, by tenant, also on disk: whoever proves one tells of it, also after a kill (M6, M15). An entry goes
+ * with its event, or when the effect turns out not to have been carried out.
  */
 export class Unfinished {
-  constructor(private readonly file: StateFile<Record<string, Begun>>) {}
+  private entries: Record<string, Begun>;
+  /** Begun by a former agent. */
+  private readonly former: Set<string>;
+  private writeProblem: string | null = null;
+
+  constructor(private readonly file: StateFile<Record<string, Begun>>) {
+    this.entries = file.get();
+    this.former = new Set(Object.values(this.entries).map(({ id }) => id));
+  }
 
   of(tenant: string): Begun | null {
-    return this.file.get()[tenant] ?? null;
+    return this.entries[tenant] ?? null;
   }
 
-  all(): [tenant: string, begun: Begun][] {
-    return Object.entries(this.file.get());
+  /** What a former agent had begun, as far as nobody has taken it up: `taken` is to be called for each. */
+  left(): [tenant: string, begun: Begun][] {
+    return Object.entries(this.entries).filter(([, { id }]) => this.former.has(id));
   }
 
-  begin(tenant: string, begun: Begun): void {
-    this.file.set({ ...this.file.get(), [tenant]: begun });
+  taken({ id }: Begun): void {
+    this.former.delete(id);
   }
 
-  /** @returns what was begun and is now told of, or given up; null when somebody has done that before */
-  end(tenant: string): Begun | null {
-    const { [tenant]: begun, ...others } = this.file.get();
-    if (begun === undefined) return null;
-    this.file.set(others);
-    return begun;
+  begin(tenant: string, begun: Omit<Begun, 'id'>): Begun {
+    const entry = { ...begun, id: randomUUID() };
+    this.write({ ...this.entries, [tenant]: entry });
+    return entry;
+  }
+
+  /** Ends this entry, and no later one of the same tenant. */
+  end(tenant: string, begun: Begun): void {
+    if (this.of(tenant)?.id !== begun.id) return;
+    const { [tenant]: _, ...others } = this.entries;
+    this.write(others);
+  }
+
+  /** Why they are not on disk, or null; they are written again with the next change. */
+  problem(): string | null {
+    return this.writeProblem;
+  }
+
+  private write(entries: Record<string, Begun>): void {
+    this.entries = entries;
+    try {
+      this.file.set(entries);
+      this.writeProblem = null;
+    } catch (error) {
+      // A full disk must not hold an effect up.
+      this.writeProblem = `effects under way cannot be written: ${error instanceof Error ? error.message : String(error)}`;
+    }
   }
 }

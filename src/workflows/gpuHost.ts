@@ -186,6 +186,7 @@ class Host {
       this.intents = { ...this.intents, mode: view.mode, phase: view.phase, wanted: wantedAtFirst(view.observation) };
     this.takeDriverState(view.observation);
     this.takeDevices(view.observation, firstLook ? view.epochs : {});
+    this.reconciliations.forgetSilent((id) => this.turns.knows(id));
     this.reconcileIfNeeded(view.observation, firstLook ? 'the host came up' : 'a look at the host');
     for (const tenant of view.observation.tenants) {
       if (tenant.kind === 'model' && tenant.configured && tenant.state === 'resident') {

@@ -44,6 +44,11 @@ export class HostTurns {
     return this.turns.held.some((turn) => turn.operation.runId === runId);
   }
 
+  /** Holds a turn, or waits for one. */
+  knows(workflowId: string): boolean {
+    return [...this.turns.held, ...this.turns.queue].some(({ operation }) => operation.workflowId === workflowId);
+  }
+
   /** When a holder is looked after next, epoch ms. */
   nextCheck(): number {
     return this.nextCheckAt;

@@ -59,7 +59,7 @@ export class Operation {
   explained: string[] = [];
   round = 0;
   private readonly attempts = new Map<string, number>();
-  /** Steps whose attempt never answered: they may have been done all the same. */
+  /** Steps whose attempt did not end well: they may have been done all the same. */
   private unanswered: PlanStep[] = [];
 
   constructor(readonly input: OperationInput) {
@@ -150,9 +150,14 @@ export class Operation {
       }
       if (plan.steps.length === 0) return { status: 'done', summary: this.doneSummary(), ...clean };
       const repeated = plan.steps.find((step) => this.isDone(step));
-      if (repeated && this.countAttempt(repeated) > view.policy.maxLoadRetries) {
+      if (repeated) {
+        // To prove again what is there is no sign that something undid it; for ever it is not asked all the same.
+        if (isConfirmation(repeated)) lookAgain += 1;
+        const lasts = isConfirmation(repeated)
+          ? lookAgain <= MAX_LOOK_AGAIN
+          : this.countAttempt(repeated) <= view.policy.maxLoadRetries;
         const problem = { type: FAILURE.premiseGone, message: undone(repeated), remedy: 'see vramflow events' };
-        return { ...failed(this.what, problem), failedTenant: repeated.tenant };
+        if (!lasts) return { ...failed(this.what, problem), failedTenant: repeated.tenant };
       }
       const problems = await runSteps(this.input.host, plan.steps, this.call(), view.policy, this.round, (done) =>
         this.steps.push({ ...done, attempts: this.attemptsOf(done) + 1 }),
@@ -162,7 +167,7 @@ export class Operation {
       const verdict = verdictOf(problem.type);
       log.info('a step failed', { step: problem.step.id, type: problem.type, message: problem.message, verdict });
       if (verdict === 'look-again') lookAgain += 1;
-      this.unanswered = problems.filter(({ type }) => type === null).map(({ step }) => step);
+      this.unanswered = problems.map(({ step }) => step);
       const givenUp = this.givesUp(problem, verdict, lookAgain, view.policy.maxLoadRetries);
       if (givenUp) return givenUp;
       const tried = verdict === 'look-again' ? lookAgain : this.attemptsOf(problem.step);
@@ -182,14 +187,15 @@ export class Operation {
     return plan;
   }
 
-  /** What an attempt did whose worker died before it could say so. */
+  /** What attempts did that did not end well. */
   private takeUnseen(plan: Extract<PlanResult, { kind: 'plan' }>, view: AgentView): void {
     const done = this.unanswered.filter(
       (step) => !plan.steps.some(({ kind, tenant }) => kind === step.kind && tenant === step.tenant),
     );
     this.unanswered = [];
     for (const step of done) {
-      this.steps.push({ ...doneUnseen(step, this.former ?? view, view), attempts: this.attemptsOf(step) + 1 });
+      const outcome = doneUnseen(step, this.former ?? view, view);
+      if (outcome !== null) this.steps.push({ ...outcome, attempts: this.attemptsOf(step) + 1 });
     }
   }
 
@@ -223,7 +229,7 @@ export class Operation {
       if (failureOf(error)?.type === FAILURE.premiseGone) return 'look-again';
       throw error;
     }
-    return { status: 'done', summary: `${tenant} was used again: it stays`, ...clean };
+    return { status: 'done', summary: `${tenant} is not idle: it stays`, ...clean };
   }
 
   private ended(error: unknown): Progress {
@@ -263,6 +269,9 @@ export class Operation {
     return tried;
   }
 }
+
+/** A probe of what is there. */
+const isConfirmation = (step: PlanStep): boolean => step.kind === 'load' && step.confirms;
 
 const agentRestarts = {
   type: FAILURE.premiseGone,

@@ -13,14 +13,17 @@ import { startOperation } from './starts.js';
 const PAUSE_MS = 10_000;
 const PAUSE_MAX_MS = 300_000;
 
+/** From its start until it has asked for its turn, at the most. */
+const SILENT_MS = 120_000;
+
 /** Plain data: it travels over continue-as-new. */
 export interface Reconciling {
   /** Started so far. */
   count: number;
   /** In a row. */
   failures: number;
-  /** The workflow id of the one under way. */
-  underWay: string | null;
+  /** The one under way. */
+  underWay: { workflowId: string; sinceMs: number } | null;
   /** Epoch ms. */
   notBeforeMs: number;
 }
@@ -34,7 +37,7 @@ export class Reconciliations {
   ) {}
 
   isUnderWay({ workflowId: id }: OperationRef): boolean {
-    return id === this.state.underWay;
+    return id === this.state.underWay?.workflowId;
   }
 
   /** @returns its start, or null when nothing is to be done, or not yet */
@@ -46,13 +49,24 @@ export class Reconciliations {
     const count = this.state.count + 1;
     const run = workflowInfo().firstExecutionRunId.slice(0, 8);
     const id = workflowId.reconciliation(this.host, `${run}-${count}`);
-    this.state = { ...this.state, count, underWay: id };
-    return startOperation(reconciliation, id, {
+    this.state = { ...this.state, count, underWay: { workflowId: id, sinceMs: Date.now() } };
+    const start = startOperation(reconciliation, id, {
       host: this.host,
       goal: { kind: 'reconcile', reason },
       requestedBy: 'the host',
       priority: 10,
     });
+    return start.catch((error: unknown) => {
+      this.ended(false);
+      throw error;
+    });
+  }
+
+  /** One that neither holds nor waits for a turn long after its start has ended without a word. */
+  forgetSilent(isKnown: (workflowId: string) => boolean): void {
+    const { underWay } = this.state;
+    if (underWay === null || Date.now() - underWay.sinceMs < SILENT_MS || isKnown(underWay.workflowId)) return;
+    this.ended(false);
   }
 
   /** @returns when the next may start, epoch ms; null: at once */

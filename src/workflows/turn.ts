@@ -12,8 +12,8 @@ import type { Epochs, OperationInput, OperationOutcome, OperationRef, TurnGrant 
 import { control } from './proxies.js';
 import * as signals from './signals.js';
 
-/** Longer than the turns of those before it may last together, by far (law 8). */
-const LONGEST_WAIT_MS = 20 * 60_000;
+/** Longer than a few turns that all last until the host ends them, which it does after 15 min or more (law 8). */
+const LONGEST_WAIT_MS = 4 * 3_600_000;
 
 /** A host that does not answer in this time is asked again, and started if it does not run. */
 const ASK_AGAIN = '10s';

@@ -245,7 +245,31 @@ describe('an unload', () => {
     const one = await loaded({ policy: hasty({ unload: 0.2 }) });
     one.ollama.onUnload = () => Promise.resolve();
     expect(await failureOf(run(one.unloadTenant, call(unload)))).toMatchObject({ type: FAILURE.unloadTimeout });
-    expect(one.agent.reclaims.has(VLM)).toBe(false);
+    expect(one.agent.reclaims.unproven(VLM)).toEqual([]);
+  });
+
+  it('that was cut short is told of when Ollama drops the model after all, once its memory is back', async () => {
+    const one = await loaded({ policy: hasty({ unload: 0.2 }) });
+    one.ollama.onUnload = () => Promise.resolve();
+    expect(await failureOf(run(one.unloadTenant, call(unload)))).toMatchObject({ type: FAILURE.unloadTimeout });
+    expect(types(one)).toEqual([]);
+    one.ollama.drop(NAME);
+    await one.agent.watch.look();
+    await vi.waitFor(() => expect(types(one)).toEqual(['model_unloaded']));
+    expect(one.agent.journal.read()[0]?.details['by']).toMatch(/dropped by 10752 MB; its attempt had been cut short/);
+  });
+
+  it('that was cut short leaves a promise to drop the model: it has to prove itself again', async () => {
+    const one = await loaded({ policy: hasty({ unload: 0.2 }) });
+    one.agent.watch.markProven(VLM);
+    one.ollama.onUnload = () => Promise.resolve();
+    await failureOf(run(one.unloadTenant, call(unload)));
+    expect(one.agent.watch.resident()).toMatchObject([{ id: VLM, proven: false }]);
+    one.ollama.calls.splice(0);
+    await run(one.loadTenant, call(load({ confirms: true, needsMb: 0 }), { round: 3 }));
+    expect(one.ollama.calls).toEqual([`probe ${NAME}`]);
+    expect(one.agent.watch.resident()).toMatchObject([{ id: VLM, proven: true }]);
+    expect(one.agent.unfinished.of(VLM)).toBeNull();
   });
 
   it('fails when the memory does not come back, and goes on with the proof at the next attempt (pain 4)', async () => {
@@ -263,8 +287,13 @@ describe('an unload', () => {
     expect(one.agent.observation().devices[0]?.quarantine).toContain('did not come back');
     expect(types(one)).toEqual([]);
     one.card.stuckMb = 0;
-    const done = await run(one.unloadTenant, call(unload, { round: 2 }));
-    expect(done).toMatchObject({ acted: true, proof: { by: 'used memory dropped by 10752 MB' } });
+    // Told once: by the next attempt, or by who follows the proof.
+    await run(one.unloadTenant, call(unload, { round: 2 }));
+    await vi.waitFor(() => expect(types(one)).toEqual(['model_unloaded']));
+    expect(one.agent.journal.read()[0]?.details).toMatchObject({
+      beforeMb: { [CARD]: 11_552 },
+      by: expect.stringContaining('used memory dropped by 10752 MB'),
+    });
     expect(one.ollama.calls).toEqual([`unload ${NAME}`]);
     expect(one.agent.observation().devices[0]?.quarantine).toBeNull();
   });
@@ -305,7 +334,7 @@ describe('an unload', () => {
     one.card.strangers = [{ uuid: CARD, pid: 9, name: 'game', usedMb: 9_000 }];
     one.ollama.onUnload = () => Promise.reject(new OllamaError('http', 'm', 'r'));
     expect(await failureOf(run(one.unloadTenant, call(unload)))).toMatchObject({ type: FAILURE.unloadFailed });
-    expect(one.agent.reclaims.has(VLM)).toBe(false);
+    expect(one.agent.reclaims.unproven(VLM)).toEqual([]);
     one.card.strangers = [];
     one.card.show();
     one.ollama.onUnload = (model) => Promise.resolve(one.ollama.drop(model));

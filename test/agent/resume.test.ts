@@ -62,7 +62,7 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
       afterMb: { [CARD]: 800 },
       by: expect.stringContaining('used memory dropped by 10752 MB'),
     });
-    expect(next.agent.unfinished.all()).toEqual([]);
+    expect([VLM, EMBEDDER].map((tenant) => next.agent.unfinished.of(tenant))).toEqual([null, null]);
     next.card.show();
     expect(events(next)).toHaveLength(1);
   });
@@ -84,7 +84,7 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
   it('forgets an unload that was not carried out', async () => {
     const next = await successor(await killedWhile('unload'));
     await resumeUnfinished(next.agent);
-    expect(next.agent.unfinished.all()).toEqual([]);
+    expect([VLM, EMBEDDER].map((tenant) => next.agent.unfinished.of(tenant))).toEqual([null, null]);
     next.card.show();
     expect(events(next)).toEqual([]);
   });
@@ -106,19 +106,21 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
   it('forgets a load that was broken off', async () => {
     const next = await successor(await killedWhile('load'));
     await resumeUnfinished(next.agent);
-    expect(next.agent.unfinished.all()).toEqual([]);
+    expect([VLM, EMBEDDER].map((tenant) => next.agent.unfinished.of(tenant))).toEqual([null, null]);
   });
 
   it('tells of a move whose new process it adopts', async () => {
-    const next = await agentOnFakes();
-    next.agent.unfinished.begin(EMBEDDER, {
+    const former = await agentOnFakes();
+    former.agent.unfinished.begin(EMBEDDER, {
       kind: 'move',
       workflowId: 'mode/a',
       beforeMb: { [CARD]: 1_300 },
       from: CARD,
       to: CPU,
+      sequence: 0,
       reclaim: [{ gpu: CARD, beforeMb: 1_300, heldMb: 500, processesBefore: [[900, 500]], ownPids: [900] }],
     });
+    const next = await successor(former);
     await resumeUnfinished(next.agent);
     await vi.waitFor(() => expect(events(next)).toEqual(['device_changed by mode/a']));
     const { observe, moveEmbedder } = activitiesOf(next);
@@ -128,12 +130,45 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
   });
 
   it('tells of no move whose embedder fails its probe (M8)', async () => {
-    const next = await agentOnFakes();
+    const former = await agentOnFakes();
+    const begun = {
+      kind: 'move' as const,
+      sequence: 0,
+      workflowId: 'mode/a',
+      beforeMb: {},
+      from: CARD,
+      to: CPU,
+      reclaim: [],
+    };
+    former.agent.unfinished.begin(EMBEDDER, begun);
+    const next = await successor(former);
     next.launcher.vectorOf = () => [3, 4];
-    const begun = { kind: 'move' as const, workflowId: 'mode/a', beforeMb: {}, from: CARD, to: CPU, reclaim: [] };
-    next.agent.unfinished.begin(EMBEDDER, begun);
     await resumeUnfinished(next.agent);
     expect(events(next)).toEqual(['warning by null']);
-    expect(next.agent.unfinished.all()).toEqual([]);
+    expect([VLM, EMBEDDER].map((tenant) => next.agent.unfinished.of(tenant))).toEqual([null, null]);
+  });
+
+  it('tells nothing twice: killed between the event and the end of its entry', async () => {
+    const former = await agentOnFakes();
+    const begun = { kind: 'unload' as const, workflowId: 'model/a', sequence: 0, beforeMb: {}, from: null, to: null };
+    former.agent.unfinished.begin(VLM, { ...begun, reclaim: [] });
+    former.agent.journal.append({ type: 'model_unloaded', subject: VLM, message: 'told', workflowId: 'model/a' });
+    const next = await successor(former);
+    await resumeUnfinished(next.agent);
+    expect(events(next)).toEqual(['model_unloaded by model/a']);
+    expect(next.agent.unfinished.of(VLM)).toBeNull();
+  });
+
+  it('takes the silence of Ollama for no answer, and resumes once it is back (law 1)', async () => {
+    const former = await killedWhile('unload');
+    former.ollama.isAway = true;
+    const next = await successor(former);
+    await resumeUnfinished(next.agent);
+    expect(next.agent.unfinished.of(VLM)).not.toBeNull();
+    former.ollama.isAway = false;
+    await next.agent.watch.look();
+    // It was there all the time.
+    await vi.waitFor(() => expect(next.agent.unfinished.of(VLM)).toBeNull());
+    expect(events(next)).toEqual([]);
   });
 });

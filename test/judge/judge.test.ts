@@ -178,7 +178,7 @@ describe('the judge', () => {
     ],
     [
       'a load without its event',
-      'M15: 1 loads, 0 model_loaded',
+      'M15: 1 loads, 1 with those cut short, 0 model_loaded',
       { record: recordOf(start, loadStart(), loadEnd()), windows: [step(1, 4)] },
     ],
     ['an event without its load', 'M15', { journal: [loaded(4)] }],

@@ -37,7 +37,7 @@ const wall = (entry: { at: string }): number => Date.parse(entry.at);
 /** Gathers the evidence and judges what happened on a host since its trace began. */
 export async function judgeHost(system: System, trace: Trace, { calm }: { calm: boolean }): Promise<string[]> {
   const journal = (await system.journal()).filter(({ sequence }) => sequence > trace.firstJournal);
-  const concluded = journal.filter(({ type }) => type === 'operation').map(({ workflowId }) => workflowId ?? '');
+  const concluded = journal.filter(({ type }) => type === 'operation').map(({ details }) => String(details['runId']));
   return judge({
     record: system.simulator.record(),
     journal,
@@ -278,21 +278,31 @@ function events(evidence: Evidence): string[] {
     if (!loaded) complaints.push(`M15: ${entry.message}, but the record has no such load`);
   }
   if (evidence.calm) {
-    const count = (type: JournalEntry['type'], done: number, what: string): void => {
-      const told = ofType(type).length;
-      if (told !== done) complaints.push(`M15: ${done} ${what}, ${told} ${type} events`);
-    };
-    const completed = (kind: StepWindow['kind'], change: (entry: RecordEntry) => boolean): number =>
+    const during = (entry: RecordEntry, kind: StepWindow['kind'], tenant: string): StepWindow[] =>
       evidence.windows.filter(
         (step) =>
           step.kind === kind &&
-          step.ended === 'completed' &&
-          changes.some(
-            (entry) => wall(entry) >= step.fromMs - SLACK_MS && wall(entry) <= step.toMs + SLACK_MS && change(entry),
-          ),
-      ).length;
-    count('model_loaded', completed('load', isOf('load-start')), 'loads');
-    count('model_unloaded', completed('unload', isOf('unload-start')), 'unloads');
+          step.tenant === tenant &&
+          wall(entry) >= step.fromMs - SLACK_MS &&
+          wall(entry) <= step.toMs + SLACK_MS,
+      );
+    const gone = new Set(changes.filter(isOf('gone')).map(({ holder }) => holder));
+    // What Ollama does after a load that was cancelled or failed is the rest of that load.
+    const unloads = changes
+      .filter(isOf('unload-start'))
+      .filter((one) => !one.reason.startsWith('load ') && gone.has(one.holder))
+      .filter((one) => during(one, 'unload', `model/${one.model}`).length > 0);
+    const told = ofType('model_unloaded').length;
+    if (told !== unloads.length) complaints.push(`M15: ${unloads.length} unloads, ${told} model_unloaded events`);
+    // One that comes although its attempt was cut short is told of when somebody proves it.
+    const starts = changes.filter(isOf('load-start'));
+    const windows = starts.map((one) => during(one, 'load', `model/${one.model}`));
+    const certain = windows.filter((steps) => steps.some(({ ended }) => ended === 'completed')).length;
+    const possible = windows.filter((steps) => steps.length > 0).length;
+    const loaded = ofType('model_loaded').length;
+    if (loaded < certain || loaded > possible) {
+      complaints.push(`M15: ${certain} loads, ${possible} with those cut short, ${loaded} model_loaded events`);
+    }
   }
   for (const entry of ofType('mode_changed')) {
     if (entry.details['from'] === entry.details['to'])

@@ -39,7 +39,7 @@ const LIST_MS = 20_000;
 
 /**
  * Every step of every operation of the host that began since `sinceMs` (wall clock).
- * @param known workflow ids that must be among them
+ * @param known run ids that must be among them
  */
 export async function stepWindows(
   client: Client,
@@ -51,7 +51,7 @@ export async function stepWindows(
   const listed = await vi.waitFor(
     async () => {
       const found = await operationsOf(client, host, sinceMs);
-      const missing = known.filter((id) => !found.some(({ workflowId }) => workflowId === id));
+      const missing = known.filter((id) => !found.some(({ runId }) => runId === id));
       if (missing.length > 0) throw new Error(`the server does not list ${missing.join(', ')} yet`);
       return found;
     },

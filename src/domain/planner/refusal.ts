@@ -103,7 +103,7 @@ function unusableGpu(host: HostView, start: Start, need: Need | undefined): Obst
     ? {
         code: 'device-quarantined',
         message: `${room}; quarantined: ${reasons.join('; ')}`,
-        remedy: `find out who holds the memory of ${quarantined.label} and end it; the quarantine ends when it is back`,
+        remedy: `end what the reason names on ${quarantined.label} (nvidia-smi shows its processes); the quarantine ends by itself then`,
       }
     : {
         code: 'device-unknown',

@@ -74,7 +74,10 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
   const why = `${target.because}${noGpu && place !== wish.place ? '; this host has no GPU' : ''}`;
   const anew = 'anew' in wish && wish.anew;
   if (isThere(view, place) && !anew) {
-    if (place !== 'absent' && tenant.kind === 'model' && !tenant.proven) demands.confirms.push({ view, why });
+    // A probe makes Ollama load what has gone: not onto a GPU that takes nothing new.
+    const isUsable = host.gpus.every((gpu, at) => gpu.problem === null || (view.committedMb[at] ?? 0) === 0);
+    const unproven = place !== 'absent' && tenant.kind === 'model' && !tenant.proven;
+    if (unproven && isUsable) demands.confirms.push({ view, why });
     return null;
   }
   if (view.unavailable !== null) {
