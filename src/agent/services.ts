@@ -17,7 +17,7 @@ import type { StateFile } from './stateFile.js';
 export interface ManagedService {
   name: string;
   driver: ServiceDriver;
-  /** Null: a service that runs is ready. */
+  /** Null: a service that has run for a moment is ready. */
   probe: HealthProbe | null;
   health: HealthPolicy;
   usesGpu: boolean;
@@ -64,6 +64,8 @@ const LOG_LINES = 8;
 /** Bounds the reading of the last lines of something that may hang. */
 const LOGS_MS = 2_000;
 const READY_LOOK_MS = 100;
+/** A service without a check is ready when it has run for so long: what fails at its start has ended by then. */
+const UNCHECKED_MS = 1_500;
 
 /** A start that did not end well, with the last lines that the service wrote. */
 export class NotReady extends Error {}
@@ -249,9 +251,14 @@ export class Services {
     // A start that nobody here made has its age: it gets no second start period.
     this.apply(one, { kind: 'started', atMs: this.now() - (sight.runningForMs ?? 0) });
     if (one.worked === 0) this.tell({ kind: 'appeared', service: one.service.name });
-    if (one.service.probe === null) {
-      this.apply(one, { kind: 'checked', atMs: this.now(), ok: true, detail: 'it runs; no check is configured' });
-    } else void this.check(one, one.service.probe);
+    if (one.service.probe !== null) void this.check(one, one.service.probe);
+    else this.later(Math.max(0, UNCHECKED_MS - (sight.runningForMs ?? 0)), () => this.lasts(one, sight.run));
+  }
+
+  /** Where no check is configured: it runs, and has not ended at its start. */
+  private lasts(one: Tracked, run: string | null): void {
+    if (one.run !== run) return;
+    this.apply(one, { kind: 'checked', atMs: this.now(), ok: true, detail: 'it runs; no check is configured' });
   }
 
   private ended(one: Tracked, exit: ServiceExit | null): void {

@@ -147,7 +147,9 @@ const service = z.strictObject({
   vram_mb: megabytes(0).describe('MB of VRAM that it may take; 0 for none.'),
   priority: priority(50),
   pinned: z.boolean().default(false).describe('Never stopped to make room for something else.'),
-  health: health.optional().describe('How it tells that it is ready; without it a service that runs is ready.'),
+  health: health
+    .optional()
+    .describe('How it tells that it is ready; without it a service that has run for 1.5 s is ready.'),
   start_timeout_seconds: serviceSeconds.default(120).describe('Seconds from the start until it must be ready.'),
   stop_timeout_seconds: serviceSeconds
     .default(30)

@@ -6,6 +6,7 @@ import { hostname } from 'node:os';
 import type { WorkflowHandle } from '@temporalio/client';
 import { EXIT, type ExitCode } from '../../src/cli/exitCodes.js';
 import { hostQueue, workflowId } from '../../src/contracts/names.js';
+import { freePort } from '../adapters/native/service.js';
 import { startTemporal } from '../parts/temporal.js';
 import { type System, startSystem } from '../system/system.js';
 import { type Recorded, replaceHistories } from './histories.js';
@@ -22,6 +23,7 @@ const SECOND = 'llava:7b';
 
 export async function recordHistories(): Promise<string[]> {
   const temporal = await startTemporal({ dynamicConfig: SHORT_RUN });
+  const [painter, speaker] = [await freePort(), await freePort()];
   const system = await startSystem({
     temporal,
     speed: 10,
@@ -29,8 +31,8 @@ export async function recordHistories(): Promise<string[]> {
       idle_timeout_seconds: 'never',
       models: { [SECOND]: { vram_mb: 6348, idle_timeout_seconds: 1 } },
       services: {
-        painter: { run: ['painter'], vram_mb: 18_000, priority: 100 },
-        speaker: { run: ['speaker'], vram_mb: 9_000, priority: 40 },
+        painter: { run: ['painter'], vram_mb: 18_000, priority: 100, health: { http: `http://127.0.0.1:${painter}/` } },
+        speaker: { run: ['speaker'], vram_mb: 9_000, priority: 40, health: { http: `http://127.0.0.1:${speaker}/` } },
       },
       phases: { '3': ['speaker'], '4': ['painter'], none: [] },
     },
