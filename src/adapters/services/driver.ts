@@ -7,10 +7,17 @@ export interface ServiceSight {
   state: 'absent' | 'running' | 'unknown';
   /** Names one run of it: another run has another name, also under the same pid. Null when absent. */
   run: string | null;
-  /** All its processes, in this machine's PID namespace; what they hold on GPUs is the service's. */
+  /**
+   * All its processes, in this machine's PID namespace; what they hold on GPUs is the service's. An absent one can have
+   * some: what is left of the run that ended, until it is reaped.
+   */
   pids: number[];
+  /** UUIDs that the run was started with, kept over a restart of the agent; missing where the driver does not know. */
+  gpus?: string[];
   /** Milliseconds since this run began; null when absent. */
   runningForMs: number | null;
+  /** The word of a health check that the driver itself makes, as a HEALTHCHECK of Docker; missing where it makes none. */
+  health?: 'starting' | 'healthy' | 'unhealthy';
   /** How the run before ended, as far as it is known. */
   lastExit: ServiceExit | null;
 }
@@ -47,6 +54,7 @@ export interface ServiceDriver {
   /**
    * Asks it to end, and kills all of it when the grace has passed (P2: graceful stop first). Safe to repeat.
    * @returns `stopped` when nothing of it lives; `stuck` when it was killed and is still there, or cannot be signalled by proof
+   * @throws ServiceError `unavailable` or `not-permitted`: it may still run
    */
   stop(service: string, options: { graceMs: number; signal: AbortSignal }): Promise<'stopped' | 'stuck'>;
   /** The last lines of its output, oldest first, and with `follow` those to come, until the signal aborts. */
