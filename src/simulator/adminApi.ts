@@ -96,6 +96,7 @@ function hostRoutes(
   app.delete('/foreign/:pid', (request) => {
     const process = gpuHost.processOf(Number((request.params as { pid: string }).pid));
     if (process.kind === 'embedder') throw new BadRequest('an embedder is a real process: end that');
+    if (process.kind === 'container') throw new BadRequest('a container is ended through Docker');
     void gpuHost.end(process);
     return { pid: process.pid };
   });

@@ -15,6 +15,8 @@ interface FaultDefinition {
 const MODEL = { model: 'string' } as const;
 /** A card's UUID to which the fault is limited. */
 const GPU = { gpu: 'string' } as const;
+/** A container's name to which the fault is limited. */
+const CONTAINER = { container: 'string' } as const;
 
 /** Every fault that can be set, each with `count` (how many times) and `durationMs` (simulated) beside its own. */
 export const FAULTS = {
@@ -30,7 +32,7 @@ export const FAULTS = {
   },
   'unload-ignored': { summary: 'an unload answers 200, the model stays', params: MODEL },
   'memory-held': {
-    summary: 'memory of an ended process (of: runner, embedder or any) never comes back until cleared',
+    summary: 'memory of an ended process (of: runner, embedder, container or any) never comes back until cleared',
     params: { of: 'string' },
   },
   'reclaim-slow': { summary: 'freed memory comes back ms later', params: { ms: 'number' }, required: ['ms'] },
@@ -63,13 +65,25 @@ export const FAULTS = {
     params: { ms: 'number', device: 'string' },
     required: ['ms'],
   },
+  'docker-unavailable': { summary: 'the Docker daemon is away; its containers go on', params: {} },
+  'container-fail': { summary: 'a container cannot be started', params: CONTAINER },
+  'container-deaf': { summary: 'a container does not hear its stop signal', params: CONTAINER },
+  'container-stuck': { summary: 'a container does not die, also when killed, until cleared', params: CONTAINER },
+  'container-unhealthy': {
+    summary: "a container's pages answer status (503)",
+    params: { ...CONTAINER, status: 'number' },
+  },
+  'container-crash': {
+    summary: 'a running container dies after ms (at once)',
+    params: { ...CONTAINER, ms: 'number' },
+  },
 } as const satisfies Record<string, FaultDefinition>;
 
 export type FaultName = keyof typeof FAULTS;
 
 /** The values that a parameter may have, where not every string makes sense. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
-  of: ['runner', 'embedder', 'any'],
+  of: ['runner', 'embedder', 'container', 'any'],
   when: ['start', 'request'],
   kind: ['not-finite', 'wrong-dimension', 'not-unit', 'different'],
   device: ['cpu', 'cuda'],

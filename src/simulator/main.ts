@@ -28,9 +28,10 @@ function readOptions(): SimulatorOptions {
       port: { type: 'string', default: '0' },
       'port-ollama': { type: 'string', default: '0' },
       'state-file': { type: 'string' },
+      services: { type: 'string' },
     },
   });
-  const stateFile = values['state-file'];
+  const { 'state-file': stateFile, services: servicesFile } = values;
   return {
     preset: values.preset,
     speed: numberFrom('--speed', values.speed, Number.MIN_VALUE),
@@ -38,6 +39,7 @@ function readOptions(): SimulatorOptions {
     port: numberFrom('--port', values.port, 0),
     portOllama: numberFrom('--port-ollama', values['port-ollama'], 0),
     ...(stateFile === undefined ? {} : { stateFile }),
+    ...(servicesFile === undefined ? {} : { servicesFile }),
   };
 }
 

@@ -77,6 +77,7 @@ export async function startRealDockerd(): Promise<RealDockerd | Missing> {
     await end();
     process.removeListener('exit', killDaemon);
     await removeBridge(bridge);
+    await unmountAll(folder);
     await rm(folder, { recursive: true, force: true });
   }
 
@@ -120,6 +121,13 @@ async function makeBridge(): Promise<string> {
 async function removeBridge(name: string): Promise<void> {
   await execa('busybox', ['ip', 'link', 'set', name, 'down']);
   await execa('busybox', ['brctl', 'delbr', name]);
+}
+
+/** A daemon whose containers may outlive it leaves its mounts. */
+async function unmountAll(folder: string): Promise<void> {
+  const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' ')[1] ?? '');
+  const inside = mounts.filter((mount) => mount.startsWith(`${folder}/`)).reverse();
+  for (const mount of inside) await execa('busybox', ['umount', mount]);
 }
 
 /** Resolves once it listens; rejects with the end of its log when it ends instead. */

@@ -46,7 +46,10 @@ export function createDaemon(address: DaemonAddress) {
     const opened = new AbortController();
     const late = setTimeout(() => opened.abort(), STREAM_MS);
     try {
-      return (await send(AbortSignal.any([signal, opened.signal]))) as Readable;
+      const stream = (await send(AbortSignal.any([signal, opened.signal]))) as Readable;
+      // Whoever reads it hears of its breaking; it may also break before anybody does, and that must not end the agent.
+      stream.on('error', () => {});
+      return stream;
     } catch (error) {
       signal.throwIfAborted();
       throw failureOf(error, opened.signal.aborted ? STREAM_MS : null);

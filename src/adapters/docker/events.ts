@@ -1,5 +1,4 @@
 /** Docker's stream of events: what happens to containers, told as it happens. */
-import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 
 export interface ContainerEvent {
@@ -17,14 +16,12 @@ interface Told {
 
 /** Ends with the stream; rejects when that breaks. */
 export async function* readEvents(stream: Readable): AsyncGenerator<ContainerEvent, void, undefined> {
-  let broken: Error | null = null;
-  stream.on('error', (error) => {
-    broken = error;
-  });
-  for await (const line of createInterface({ input: stream })) {
-    if (line !== '') yield parseEvent(line);
+  let rest = '';
+  for await (const chunk of stream.setEncoding('utf8')) {
+    const lines = (rest + String(chunk)).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) if (line.trim() !== '') yield parseEvent(line);
   }
-  if (broken !== null) throw broken as Error;
 }
 
 export function parseEvent(line: string): ContainerEvent {
