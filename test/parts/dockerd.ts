@@ -56,7 +56,10 @@ export async function startRealDockerd(): Promise<RealDockerd | Missing> {
     daemon = await launch(folder, bridge);
   } catch (error) {
     await removeBridge(bridge);
-    throw error;
+    await unmountAll(folder);
+    await rm(folder, { recursive: true, force: true });
+    // As in a container without the rights to make others.
+    return { skip: `dockerd cannot run here: ${(error as Error).message}` };
   }
   const docker = new Docker({ socketPath });
   const killDaemon = (): void => void daemon.kill('SIGKILL');

@@ -104,10 +104,6 @@ export function createDaemon(address: DaemonAddress) {
       );
     },
 
-    async unpause(id: string, signal: AbortSignal): Promise<void> {
-      await ask(LOOK_MS, signal, (abortSignal) => docker.getContainer(id).unpause({ abortSignal }));
-    },
-
     /**
      * Sends the container's stop signal and waits, at most `limitMs`, until it has ended. Docker keeps to whole seconds, and
      * kills by itself after these, also when nobody waits any more.
@@ -162,7 +158,7 @@ export function createDaemon(address: DaemonAddress) {
   };
 }
 
-const EVENTS = ['start', 'die', 'destroy', 'rename', 'pause', 'unpause', 'health_status'] as const;
+const EVENTS = ['start', 'die', 'destroy', 'rename', 'health_status'] as const;
 
 const NOT_MODIFIED = 304;
 const NOT_FOUND = 404;

@@ -101,28 +101,29 @@ export function inDoubt(service: DockerService, doubt: string): ServiceError {
   );
 }
 
-/** Docker's texts have no codes. They are the same since 20.10, with the words of runc and libnvidia-container in them. */
+/** Docker's texts have no codes. They are those of 20.10 to 29, with the words of runc and libnvidia-container in them. */
 const TEXTS: readonly {
   says: RegExp;
   kind: ServiceErrorKind;
   remedy: (service: DockerService, found: RegExpMatchArray) => string;
 }[] = [
   {
-    says: /(?:listen \w+ \S*?|Bind for \S*?):(\d+)(?::| failed:).*(?:address already in use|port is already allocated)/,
+    says: /(?:listen \w+|Bind for|bind host port(?: for)?) \S*?:(\d+)(?=[:/ ]).*(?:in use|already allocated)/,
     kind: 'port-taken',
     remedy: (service, [, port]) =>
       `See who has it with: ss -ltnp 'sport = :${port}'. End that program, or change ${isCreated(service) ? keyOf(service, 'ports') : 'the port of the container'}.`,
+  },
+  {
+    says: /CDI device|device driver "cdi"/,
+    kind: 'missing',
+    remedy: () =>
+      'Let Docker use CDI ("features": {"cdi": true} in /etc/docker/daemon.json, then restart it), and write down the GPUs anew: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml.',
   },
   {
     says: /could not select device driver|libnvidia-container|nvidia-container-cli|nvidia-container-runtime/,
     kind: 'missing',
     remedy: () =>
       'Docker cannot hand out the GPU. Install the NVIDIA Container Toolkit (sudo nvidia-ctk runtime configure --runtime=docker, then restart Docker), and check that nvidia-smi lists the GPU.',
-  },
-  {
-    says: /CDI device/i,
-    kind: 'missing',
-    remedy: () => 'Write down the GPUs for Docker anew: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml.',
   },
   {
     says: /bind source path does not exist/,

@@ -124,11 +124,7 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
       if (there !== null && isCreated(service) && !isOurs(there.Config.Labels, service, owner)) {
         throw strangerOf(service);
       }
-      if (there !== null && isRunning(there.State)) {
-        if (there.State.Paused) await daemon.unpause(there.Id, signal);
-      } else {
-        await begin(await startable(there, gpus, signal), signal);
-      }
+      if (there === null || !isRunning(there.State)) await begin(await startable(there, gpus, signal), signal);
       await look(signal);
       if (doubt !== null) throw inDoubt(service, doubt);
       if (run === null) throw endedAtOnce(service, lastExit);
@@ -177,7 +173,6 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
         await look(signal);
         return 'stopped';
       }
-      if (there.State.Paused) await daemon.unpause(there.Id, signal);
       if (graceMs > 0) await daemon.stop(there.Id, graceMs, signal).catch(laterOrRefused);
       if (await lives(there.Id, signal)) await daemon.kill(there.Id, KILL_MS, signal).catch(laterOrRefused);
       const result = (await lives(there.Id, signal)) ? 'stuck' : 'stopped';
