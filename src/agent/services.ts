@@ -217,7 +217,7 @@ export class Services {
   private viewOf(one: Tracked): ServiceView {
     const sight = this.sightOf(one);
     const placed = this.placements.get()[one.service.name];
-    const gpus = placed !== undefined && placed.run === sight.run ? placed.gpus : null;
+    const gpus = sight.gpus ?? (placed !== undefined && placed.run === sight.run ? placed.gpus : null);
     return { name: one.service.name, sight, health: one.health, gpus, heldBack: one.heldBack };
   }
 

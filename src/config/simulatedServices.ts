@@ -14,10 +14,12 @@ export function simulatedServices({ services }: Pick<Config, 'services'>): objec
   const containers = entries.filter(([, { run }]) => run === undefined);
   return {
     programs: natives.map(([name, service]) => ({ name, ...shapeOf(service) })),
-    containers: containers.map(([name, service]) => {
-      const container = service.container ?? name;
-      return { name: container, image: service.image ?? `simulated/${container}`, ...shapeOf(service) };
-    }),
+    containers: containers.map(([name, service]) => ({
+      // One that vramflow creates is played by its image.
+      name: service.container ?? `image-of-${name}`,
+      image: service.image ?? `simulated/${service.container}`,
+      ...shapeOf(service),
+    })),
   };
 }
 

@@ -7,6 +7,8 @@ export const SIMULATOR_VARIABLE = 'VRAMFLOW_SIMULATOR';
 
 const endpoints = z.object({
   ollama: z.string(),
+  /** The socket of the simulated Docker daemon. */
+  docker: z.string(),
   nvidiaSmi: z.array(z.string()).min(1),
   embedder: z.array(z.string()).min(1),
   /** The program that stands for any native service, when it is told which. */
@@ -16,11 +18,12 @@ const endpoints = z.object({
 export function withSimulator(loaded: Loaded, env: NodeJS.ProcessEnv): Loaded {
   const text = env[SIMULATOR_VARIABLE];
   if (text === undefined) return loaded;
-  const { ollama, nvidiaSmi, embedder, service } = endpoints.parse(JSON.parse(text));
+  const { ollama, docker, nvidiaSmi, embedder, service } = endpoints.parse(JSON.parse(text));
   const values = {
     ollama_endpoint: ollama,
     gpu: { reader: 'nvidia-smi', nvidia_smi: nvidiaSmi },
     clip: { command: embedder },
+    docker: { socket: docker },
     services: Object.fromEntries(
       Object.entries(loaded.config.services)
         .filter(([, { run }]) => run !== undefined)

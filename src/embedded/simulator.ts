@@ -17,6 +17,8 @@ const READY_MS = 20_000;
 const endpointsSchema = z.object({
   admin: z.string(),
   ollama: z.string(),
+  /** The socket of the simulated Docker daemon. */
+  docker: z.string(),
   /** The program that stands for nvidia-smi, and its first arguments. */
   nvidiaSmi: z.array(z.string()).min(1),
   /** The program that stands for the embedder. */

@@ -1,5 +1,7 @@
 /** The services of the configuration, with their drivers and their health checks. */
 import { join } from 'node:path';
+import { createDockerDriver } from '../adapters/docker/driver.js';
+import type { DockerService } from '../adapters/docker/service.js';
 import type { HealthProbe } from '../adapters/health/check.js';
 import { createCommandProbe } from '../adapters/health/command.js';
 import { createHttpProbe } from '../adapters/health/http.js';
@@ -23,8 +25,17 @@ export function buildServices(config: Config, folder: string, now: () => number)
     natives.length === 0
       ? null
       : createNativeDriver({ services: natives.map(nativeOf), stateDir: join(folder, 'services') });
+  const containers = entries.filter(([, { run }]) => run === undefined);
+  const docker =
+    containers.length === 0
+      ? null
+      : createDockerDriver({
+          daemon: { socketPath: config.docker.socket },
+          services: containers.map(containerOf),
+          owner: config.host,
+        });
   const managed = entries.flatMap(([name, settings]): ManagedService[] => {
-    const driver = settings.run ? native : null;
+    const driver = settings.run ? native : docker;
     return driver === null ? [] : [managedOf(name, settings, driver)];
   });
   return new Services(managed, new StateFile<Placements>(join(folder, 'placements.json'), {}), now);
@@ -42,6 +53,21 @@ function nativeOf([name, { run, directory, env, ports, adopt }]: [string, Servic
     ...(executable === undefined
       ? {}
       : { match: { executable, argv: adopt as [string, ...string[]], ...(port === undefined ? {} : { port }) } }),
+  };
+}
+
+function containerOf([name, { container, image, command, env, ports, mounts }]: [
+  string,
+  ServiceSettings,
+]): DockerService {
+  if (image === undefined) return { name, container: container ?? name };
+  return {
+    name,
+    image,
+    ...(command === undefined ? {} : { command: command as [string, ...string[]] }),
+    env,
+    ports: ports.map((port) => ({ host: port, container: port })),
+    mounts: Object.entries(mounts).map(([source, target]) => ({ source, target })),
   };
 }
 

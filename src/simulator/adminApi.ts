@@ -101,6 +101,7 @@ function hostRoutes(
     if (process.kind === 'embedder' || process.kind === 'service') {
       throw new BadRequest(`this ${process.kind} is a real process: end that`);
     }
+    if (process.kind === 'container') throw new BadRequest('a container is ended through Docker');
     void gpuHost.end(process);
     return { pid: process.pid };
   });

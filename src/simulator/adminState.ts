@@ -1,4 +1,5 @@
 import { type Clock, SystemClock } from './clock.js';
+import type { Containers } from './containers.js';
 import type { Embedders } from './embedders.js';
 import { FAULTS, type FaultBoard } from './faults.js';
 import type { GpuHost } from './gpuHost.js';
@@ -19,11 +20,12 @@ export interface SimulatorParts {
   readonly ollama: OllamaService;
   readonly embedders: Embedders;
   readonly services: Services;
+  readonly containers: Containers;
 }
 
 /** The whole simulated host as it is now. */
 export function describeState(parts: SimulatorParts, preset: Preset): object {
-  const { clock, gpuHost, faults, ollama, embedders } = parts;
+  const { clock, gpuHost, faults, ollama, embedders, containers } = parts;
   const processes = gpuHost.processes.map(({ holder, pid, name, kind, listed, ended }) => {
     const mb = gpuHost.cards.map((card) => [card.spec.uuid, card.holdings.get(holder) ?? 0] as const);
     return { holder, pid, name, kind, listed, ended, mb: Object.fromEntries(mb.filter(([, held]) => held > 0)) };
@@ -51,6 +53,13 @@ export function describeState(parts: SimulatorParts, preset: Preset): object {
         expiresAt: expiry(runner.expiresAtMs, clock),
       })),
     },
+    containers: containers.all.map(({ state: { name, config, pid, isUp, exitCode } }) => ({
+      name,
+      image: config.Image,
+      pid,
+      isUp,
+      exitCode,
+    })),
     settings: {
       reclaimMs: gpuHost.reclaimMs,
       embedderMb: embedders.mb,

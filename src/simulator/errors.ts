@@ -26,6 +26,17 @@ export class OllamaError extends Error {
   }
 }
 
+/** What the simulated Docker daemon answers with: a status and its own error text. */
+export class DockerError extends Error {
+  override readonly name = 'DockerError';
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
 /** Throws a BadRequest that lists what is known. */
 export function unknownName(what: string, asked: string, known: Iterable<string>): never {
   throw new BadRequest(`unknown ${what} '${asked}'; known: ${[...known].join(', ') || 'none'}`);

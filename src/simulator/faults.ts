@@ -17,6 +17,8 @@ const MODEL = { model: 'string' } as const;
 const GPU = { gpu: 'string' } as const;
 /** A native service's name to which the fault is limited. */
 const SERVICE = { service: 'string' } as const;
+/** A container's name to which the fault is limited. */
+const CONTAINER = { container: 'string' } as const;
 
 /** Every fault that can be set, each with `count` (how many times) and `durationMs` (simulated) beside its own. */
 export const FAULTS = {
@@ -32,7 +34,8 @@ export const FAULTS = {
   },
   'unload-ignored': { summary: 'an unload answers 200, the model stays', params: MODEL },
   'memory-held': {
-    summary: 'memory of an ended process (of: runner, embedder, service or any) never comes back until cleared',
+    summary:
+      'memory of an ended process (of: runner, embedder, service, container or any) never comes back until cleared',
     params: { of: 'string' },
   },
   'reclaim-slow': { summary: 'freed memory comes back ms later', params: { ms: 'number' }, required: ['ms'] },
@@ -72,13 +75,25 @@ export const FAULTS = {
     params: { ...SERVICE, status: 'number' },
   },
   'service-crash': { summary: 'a native service that is up dies at once', params: SERVICE },
+  'docker-unavailable': { summary: 'the Docker daemon is away; its containers go on', params: {} },
+  'container-fail': { summary: 'a container cannot be started', params: CONTAINER },
+  'container-deaf': { summary: 'a container does not hear its stop signal', params: CONTAINER },
+  'container-stuck': { summary: 'a container does not die, also when killed, until cleared', params: CONTAINER },
+  'container-unhealthy': {
+    summary: "a container's pages answer status (503)",
+    params: { ...CONTAINER, status: 'number' },
+  },
+  'container-crash': {
+    summary: 'a running container dies after ms (at once)',
+    params: { ...CONTAINER, ms: 'number' },
+  },
 } as const satisfies Record<string, FaultDefinition>;
 
 export type FaultName = keyof typeof FAULTS;
 
 /** The values that a parameter may have, where not every string makes sense. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
-  of: ['runner', 'embedder', 'service', 'any'],
+  of: ['runner', 'embedder', 'service', 'container', 'any'],
   when: ['start', 'request'],
   kind: ['not-finite', 'wrong-dimension', 'not-unit', 'different'],
   device: ['cpu', 'cuda'],

@@ -1,5 +1,5 @@
 /** What can hold memory of a simulated card. */
-export type HolderKind = 'runner' | 'embedder' | 'service' | 'compute' | 'graphics' | 'driver';
+export type HolderKind = 'runner' | 'embedder' | 'service' | 'container' | 'compute' | 'graphics' | 'driver';
 
 /** What happened, by kind. All sizes in MB; `gpu` is the card's UUID. */
 export type RecordEvent =

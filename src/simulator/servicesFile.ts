@@ -16,8 +16,22 @@ export interface ServiceProgram {
   readonly health: { readonly port: number; readonly path: string } | null;
 }
 
+/** A container that exists from the start, stopped; one that is created from its image behaves alike. Times in simulated ms. */
+export interface ServiceContainer {
+  readonly name: string;
+  readonly image: string;
+  /** Held once it is up. */
+  readonly vramMb: number;
+  readonly bootMs: number;
+  /** From its stop signal to its end. */
+  readonly stopMs: number;
+  /** Its page: on this port of loopback, or on those to which a created container publishes it. */
+  readonly health: { readonly port: number; readonly path: string } | null;
+}
+
 export interface ServicesFile {
   readonly programs: readonly ServiceProgram[];
+  readonly containers: readonly ServiceContainer[];
 }
 
 /** @throws {BadRequest} for a file that is none; keys that are not known here are left to others. */
@@ -30,26 +44,46 @@ export function readServicesFile(path: string): ServicesFile {
 }
 
 export function parseServicesFile(content: unknown): ServicesFile {
-  const { programs = [] } = object(content);
-  if (!Array.isArray(programs)) throw new BadRequest("'programs' must be a list");
-  const parsed = programs.map(parseProgram);
+  const { programs = [], containers = [] } = object(content);
+  return {
+    programs: parseList('program', programs, parseProgram),
+    containers: parseList('container', containers, parseContainer),
+  };
+}
+
+function parseList<T extends { name: string }>(what: string, content: unknown, parse: (one: unknown) => T): T[] {
+  if (!Array.isArray(content)) throw new BadRequest(`'${what}s' must be a list`);
+  const parsed = content.map(parse);
   const twice = parsed.find(({ name }, i) => parsed.findIndex((other) => other.name === name) !== i);
-  if (twice !== undefined) throw new BadRequest(`program '${twice.name}' is there twice`);
-  return { programs: parsed };
+  if (twice !== undefined) throw new BadRequest(`${what} '${twice.name}' is there twice`);
+  return parsed;
 }
 
 function parseProgram(content: unknown): ServiceProgram {
   const program = object(content);
-  const health = optional(program, 'health', (body, key) => {
-    const page = object(body[key]);
-    return { port: number(page, 'port'), path: text(page, 'path') };
-  });
   return {
     name: text(program, 'name'),
     vramMb: number(program, 'vramMb'),
     peakMb: optional(program, 'peakMb', number),
     bootMs: number(program, 'bootMs'),
     stopMs: number(program, 'stopMs'),
-    health,
+    health: optional(program, 'health', parsePage),
   };
+}
+
+function parseContainer(content: unknown): ServiceContainer {
+  const container = object(content);
+  return {
+    name: text(container, 'name'),
+    image: text(container, 'image'),
+    vramMb: number(container, 'vramMb'),
+    bootMs: number(container, 'bootMs'),
+    stopMs: number(container, 'stopMs'),
+    health: optional(container, 'health', parsePage),
+  };
+}
+
+function parsePage(body: Record<string, unknown>, key: string): { port: number; path: string } {
+  const page = object(body[key]);
+  return { port: number(page, 'port'), path: text(page, 'path') };
 }

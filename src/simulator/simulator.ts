@@ -3,10 +3,13 @@ import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startAdminApi } from './adminApi.js';
 import { type Clock, SystemClock } from './clock.js';
+import { Containers } from './containers.js';
+import { DockerServer } from './dockerServer.js';
+import { dockerSocket } from './dockerSocket.js';
 import { Embedders } from './embedders.js';
 import { unknownName } from './errors.js';
 import { FaultBoard } from './faults.js';
-import { GpuHost } from './gpuHost.js';
+import { GpuHost, type GpuProcess } from './gpuHost.js';
 import { OllamaRunner, type RunnerDependencies } from './ollamaRunner.js';
 import { OllamaService } from './ollamaService.js';
 import { PRESETS } from './presets.js';
@@ -32,7 +35,7 @@ export interface SimulatorOptions {
   readonly portOllama?: number;
   /** Where what is resident is kept over a restart; without it each start is fresh. */
   readonly stateFile?: string;
-  /** A file that says which native services can be played; none without it. */
+  /** A file that says which services can be played; none without it. */
   readonly servicesFile?: string;
   /** For tests in process; real time at `speed` by default. */
   readonly clock?: Clock;
@@ -42,6 +45,8 @@ export interface SimulatorOptions {
 export interface SimulatorInfo {
   readonly admin: string;
   readonly ollama: string;
+  /** The path of the Docker daemon's socket. */
+  readonly docker: string;
   readonly nvidiaSmi: readonly string[];
   readonly embedder: readonly string[];
   /** `--name <program>` chooses which one of the services file it plays. */
@@ -62,6 +67,7 @@ export interface RunningSimulator {
   readonly ollama: OllamaService;
   readonly embedders: Embedders;
   readonly services: Services;
+  readonly containers: Containers;
   /** What happened since the start, for the judge in record.ts. */
   record(): readonly RecordEntry[];
   /** Ends it; with a state file, what was resident is kept there. */
@@ -75,7 +81,7 @@ export interface RunningSimulator {
 export async function startSimulator(options: SimulatorOptions): Promise<RunningSimulator> {
   const preset = PRESETS[options.preset] ?? unknownName('preset', options.preset, Object.keys(PRESETS));
   const { stateFile, servicesFile, seed = 1, speed = 1 } = options;
-  const programs = servicesFile === undefined ? [] : readServicesFile(servicesFile).programs;
+  const played = servicesFile === undefined ? { programs: [], containers: [] } : readServicesFile(servicesFile);
   const saved = stateFile === undefined ? null : readState(stateFile);
   const clock = options.clock ?? new SystemClock(speed);
   // Entries after the last save are lost in a kill; the numbers go on well above theirs, so that none comes twice.
@@ -87,12 +93,16 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
   const gpuHost = new GpuHost(preset.cards, { clock, random, recorder, faults });
   const dependencies: RunnerDependencies = { clock, random, recorder, faults, gpuHost };
   const embedders = new Embedders(dependencies);
-  const services = new Services(dependencies, programs);
+  const services = new Services(dependencies, played.programs);
   let keep = (): void => {};
   const ollama = new OllamaService(dependencies, preset.models, options.portOllama ?? 0, () => keep());
+  const containers = new Containers(dependencies, played.containers, () => keep());
+  const socket = dockerSocket(stateFile);
+  const docker = new DockerServer(socket.path, { ...dependencies, containers });
 
   if (saved !== null) {
-    restore(saved, options.preset, dependencies, ollama);
+    const processes = restore(saved, options.preset, dependencies, ollama);
+    await containers.restore(saved.containers ?? [], processes);
     embedders.superviseRestored();
     services.superviseRestored();
   } else {
@@ -101,16 +111,28 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
     }
   }
   if (stateFile !== undefined) {
-    keep = () => writeState(stateFile, stateOf(options.preset, { ...dependencies, ollama }));
+    keep = () => writeState(stateFile, stateOf(options.preset, { ...dependencies, ollama, containers }));
     gpuHost.onChange(() => keep());
     faults.onChange(() => keep());
     keep();
   }
   await ollama.start();
+  await docker.start();
 
-  const parts = { preset: options.preset, seed, clock, recorder, faults, gpuHost, ollama, embedders, services };
+  const parts = {
+    preset: options.preset,
+    seed,
+    clock,
+    recorder,
+    faults,
+    gpuHost,
+    ollama,
+    embedders,
+    services,
+    containers,
+  };
   const admin = await startAdminApi(parts, preset, options.port ?? 0).catch(async (error: unknown) => {
-    await ollama.stop(false);
+    await Promise.all([ollama.stop(false), docker.stop()]);
     throw error;
   });
   return {
@@ -118,6 +140,7 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
     info: {
       admin: admin.url,
       ollama: ollama.url,
+      docker: docker.socketPath,
       nvidiaSmi: executable('nvidiaSmi', admin.url),
       embedder: executable('embedder', admin.url),
       service: executable('service', admin.url),
@@ -128,13 +151,17 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
     stop: async () => {
       keep = () => {};
       gpuHost.stop();
-      await Promise.all([ollama.stop(false), admin.close()]);
+      await Promise.all([ollama.stop(false), docker.stop(), containers.close(), admin.close()]);
+      socket.remove();
     },
   };
 }
 
-function stateOf(preset: string, parts: RunnerDependencies & { ollama: OllamaService }): SavedState {
-  const { clock, faults, gpuHost, recorder, ollama } = parts;
+function stateOf(
+  preset: string,
+  parts: RunnerDependencies & { ollama: OllamaService; containers: Containers },
+): SavedState {
+  const { clock, faults, gpuHost, recorder, ollama, containers } = parts;
   const finite = (ms: number): number | null => (Number.isFinite(ms) ? ms : null);
   const loading = new Set(ollama.runners.filter((runner) => runner.loading).map((runner) => runner.process.pid));
   return {
@@ -153,11 +180,18 @@ function stateOf(preset: string, parts: RunnerDependencies & { ollama: OllamaSer
         sessionMs: finite(sessionMs),
         leftMs: finite(expiresAtMs === null ? sessionMs : expiresAtMs - clock.now()),
       })),
+    containers: containers.snapshot(),
     faults: faults.list(),
   };
 }
 
-function restore(saved: SavedState, preset: string, dependencies: RunnerDependencies, ollama: OllamaService): void {
+/** @returns the processes that hold memory again */
+function restore(
+  saved: SavedState,
+  preset: string,
+  dependencies: RunnerDependencies,
+  ollama: OllamaService,
+): GpuProcess[] {
   if (saved.preset !== preset) unknownName('preset for this state file', preset, [saved.preset]);
   const { clock, faults, gpuHost } = dependencies;
   for (const { name, params, remaining } of saved.faults) {
@@ -174,6 +208,7 @@ function restore(saved: SavedState, preset: string, dependencies: RunnerDependen
     runner.expiresAtMs = clock.now() + (state.leftMs ?? Number.POSITIVE_INFINITY);
     ollama.adopt(runner);
   }
+  return processes;
 }
 
 /** The command of a compiled program beside this one. From the sources, those of the last build are meant. */

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import type { ContainerState } from './container.js';
 import type { FaultParams } from './faults.js';
 import type { ProcessSnapshot } from './gpuHost.js';
 import type { RunnerOptions } from './ollamaRunner.js';
@@ -23,6 +24,8 @@ export interface SavedState {
   readonly lastSeq: number;
   readonly processes: readonly ProcessSnapshot[];
   readonly runners: readonly RunnerState[];
+  /** Missing in a file of an earlier version. */
+  readonly containers?: readonly ContainerState[];
   readonly faults: readonly {
     readonly name: string;
     readonly params: FaultParams;

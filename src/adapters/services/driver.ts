@@ -16,6 +16,8 @@ export interface ServiceSight {
   gpus?: string[];
   /** Milliseconds since this run began; null when absent. */
   runningForMs: number | null;
+  /** The word of a health check that the driver itself makes, as a HEALTHCHECK of Docker; missing where it makes none. */
+  health?: 'starting' | 'healthy' | 'unhealthy';
   /** How the run before ended, as far as it is known. */
   lastExit: ServiceExit | null;
 }
@@ -52,6 +54,7 @@ export interface ServiceDriver {
   /**
    * Asks it to end, and kills all of it when the grace has passed (P2: graceful stop first). Safe to repeat.
    * @returns `stopped` when nothing of it lives; `stuck` when it was killed and is still there, or cannot be signalled by proof
+   * @throws ServiceError `unavailable` or `not-permitted`: it may still run
    */
   stop(service: string, options: { graceMs: number; signal: AbortSignal }): Promise<'stopped' | 'stuck'>;
   /** The last lines of its output, oldest first, and with `follow` those to come, until the signal aborts. */

@@ -202,8 +202,12 @@ const noGpuToMoveTo = (view: TenantView): Obstacle => ({
 const driverUnavailable = (view: TenantView): Obstacle => ({
   code: 'driver-unavailable',
   message: `${view.id} cannot be changed: ${view.unavailable ?? 'its driver is not available'}`,
-  remedy:
-    view.tenant.driver === 'ollama'
-      ? 'start Ollama, or correct `ollama_endpoint`; vramflow tries again by itself'
-      : 'see `vramflow doctor` for the CLIP part',
+  remedy: REMEDIES[view.tenant.driver],
 });
+
+const REMEDIES: Record<TenantView['tenant']['driver'], string> = {
+  ollama: 'start Ollama, or correct `ollama_endpoint`; vramflow tries again by itself',
+  clip: 'see `vramflow doctor` for the CLIP part',
+  docker: 'see that the Docker daemon runs, and `docker.socket` in the configuration; vramflow tries again by itself',
+  native: 'see `vramflow service logs` of it, and the log of the agent',
+};
