@@ -125,7 +125,8 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
         throw strangerOf(service);
       }
       if (there === null || !isRunning(there.State)) await begin(await startable(there, gpus, signal), signal);
-      await look(signal);
+      // From here on it runs, also for a caller who leaves now.
+      await look(closed);
       if (doubt !== null) throw inDoubt(service, doubt);
       if (run === null) throw endedAtOnce(service, lastExit);
       return sight();
@@ -157,10 +158,11 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
     try {
       await unlessAborted(starting, signal);
     } catch (error) {
-      if (error instanceof DockerAnswer) throw error;
-      await within(ABANDONED_START_MS, starting);
-      // Should these fail too, the next look says whether it runs after all.
-      await daemon.kill(id, KILL_MS, closed).catch(() => {});
+      // Should what follows fail too, the next look says whether it runs after all.
+      if (!(error instanceof DockerAnswer)) {
+        await within(ABANDONED_START_MS, starting);
+        await daemon.kill(id, KILL_MS, closed).catch(() => {});
+      }
       await look(closed).catch(() => {});
       throw error;
     }

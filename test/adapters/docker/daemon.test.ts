@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -75,6 +75,23 @@ describe('a daemon', () => {
     const daemon = createDaemon({ socketPath });
     expect(await daemon.inspect('abc', soon())).toBeNull();
     expect(await daemon.inspect('other', soon())).toMatchObject({ Id: 'abcdef' });
+  });
+
+  it('that this user may not use says what to do', async () => {
+    await serve((_request, response) => response.end('OK'));
+    await chmod(folder, 0o755);
+    await chmod(socketPath, 0o000);
+    const isRoot = process.getuid?.() === 0;
+    // Root may everything: so for a moment this is nobody.
+    if (isRoot) process.seteuid?.(65_534);
+    try {
+      await expect(createDaemon({ socketPath }).ping(soon())).rejects.toMatchObject({
+        kind: 'not-permitted',
+        remedy: expect.stringContaining('docker group'),
+      });
+    } finally {
+      if (isRoot) process.seteuid?.(0);
+    }
   });
 
   it('is given up when its caller leaves', async () => {
