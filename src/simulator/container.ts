@@ -1,4 +1,4 @@
-import type { Cancel, Clock } from './clock.js';
+import { type Cancel, type Clock, sleep } from './clock.js';
 import { ContainerLog } from './containerLog.js';
 import { ContainerPage } from './containerPage.js';
 import { DockerError, OutOfMemory } from './errors.js';
@@ -44,6 +44,8 @@ export interface ContainerDependencies {
 /** What others are told of: `up` is no event of Docker's. */
 export type ContainerNotice = 'start' | 'up' | 'kill' | 'die';
 
+/** What Docker takes to bring up a container's first process, in simulated ms. */
+const START_MS = 300;
 /** A boot takes its memory in so many steps. */
 const BOOT_STEPS = 8;
 const UNHEALTHY_STATUS = 503;
@@ -99,6 +101,7 @@ export class SimulatedContainer {
       const failing = faults.take('container-fail', this.#itself);
       if (failing !== null) throw new DockerError(500, 'failed to create shim task: cannot start (simulated): unknown');
       const gpu = this.#gpu();
+      await sleep(this.#dependencies.clock, jittered(START_MS, random));
       await this.#openPage();
       this.#process = gpuHost.startProcess('container', this.state.name);
       this.#set({ startedAt: this.#now(), pid: this.#process.pid, exitCode: 0, error: '', isUp: false });
@@ -111,6 +114,11 @@ export class SimulatedContainer {
       this.#set({ exitCode: 128, error: (error as Error).message });
       throw error;
     }
+  }
+
+  /** Resolves when no start is under way, however that ends. */
+  async settled(): Promise<void> {
+    await this.#starting?.catch(() => {}); // Whoever asked for the start hears of it.
   }
 
   /** Its stop signal: heard, unless a fault makes it deaf. */

@@ -41,7 +41,7 @@ const ROUTES: readonly (readonly [method: string, path: RegExp, handler: Handler
   ['GET', /^\/version$/, () => ok(VERSION)],
   ['GET', /^\/containers\/json$/, ({ containers }, { query }) => ok(list(containers, query.get('all') !== null))],
   ['POST', /^\/containers\/create$/, create],
-  ['GET', /^\/containers\/([^/]+)\/json$/, ({ containers }, { name }) => ok(inspection(containers.find(name)))],
+  ['GET', /^\/containers\/([^/]+)\/json$/, async (context, { name }) => ok(inspection(await settled(context, name)))],
   ['POST', /^\/containers\/([^/]+)\/start$/, start],
   ['POST', /^\/containers\/([^/]+)\/stop$/, stop],
   ['POST', /^\/containers\/([^/]+)\/kill$/, kill],
@@ -73,6 +73,13 @@ export async function route(
   throw new DockerError(404, 'page not found');
 }
 
+/** The daemon holds a container for as long as it starts it: whoever asks for it meanwhile waits. */
+async function settled({ containers }: DockerContext, name: string): Promise<SimulatedContainer> {
+  const container = containers.find(name);
+  await container.settled();
+  return container;
+}
+
 function list(containers: Containers, all: boolean): object[] {
   return containers.all.filter((container) => all || container.isRunning).map(listEntry);
 }
@@ -85,16 +92,17 @@ function create({ containers }: DockerContext, { query, body }: DockerRequest): 
   return { status: 201, json: { Id: containers.create(name, config).state.id, Warnings: [] } };
 }
 
-async function start({ containers }: DockerContext, { name }: DockerRequest): Promise<Answer> {
-  const container = containers.find(name);
+async function start(context: DockerContext, { name }: DockerRequest): Promise<Answer> {
+  const container = await settled(context, name);
   if (container.isRunning) return NOT_MODIFIED;
   await container.start();
   return NO_CONTENT;
 }
 
 /** Asks, waits for the grace, kills; and answers when it has ended, if ever. */
-async function stop({ containers, clock }: DockerContext, { name, query }: DockerRequest): Promise<Answer> {
-  const container = containers.find(name);
+async function stop(context: DockerContext, { name, query }: DockerRequest): Promise<Answer> {
+  const { clock } = context;
+  const container = await settled(context, name);
   if (!container.isRunning) return NOT_MODIFIED;
   container.askToStop();
   // The grace is the caller's, so it passes at real speed, whatever the speed of the simulated host.
@@ -111,8 +119,8 @@ async function stop({ containers, clock }: DockerContext, { name, query }: Docke
   return NO_CONTENT;
 }
 
-async function kill({ containers }: DockerContext, { name, query }: DockerRequest): Promise<Answer> {
-  const container = containers.find(name);
+async function kill(context: DockerContext, { name, query }: DockerRequest): Promise<Answer> {
+  const container = await settled(context, name);
   const { id } = container.state;
   if (!container.isRunning) {
     throw new DockerError(409, `Cannot kill container: ${name}: Container ${id} is not running`);

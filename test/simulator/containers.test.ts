@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { ContainerConfig } from '../../src/simulator/container.js';
+import type { ContainerConfig, SimulatedContainer } from '../../src/simulator/container.js';
 import { Containers, type DockerEvent } from '../../src/simulator/containers.js';
 import { violations } from '../../src/simulator/record.js';
 import { parseServicesFile } from '../../src/simulator/servicesFile.js';
@@ -27,11 +27,14 @@ function play(content: object = { containers: [TTS, BIG] }, preset = 'rtx4090') 
   playing = containers;
   const begunMb = gpuHost.cards.map((card) => gpuHost.usedMb(card));
   return {
-    host,
     clock,
     faults,
     gpuHost,
     containers,
+    /** Docker's own share of a start, which is over then. */
+    start: async (container: SimulatedContainer): Promise<void> => {
+      await Promise.all([container.start(), clock.advance(300)]);
+    },
     heldMb: (index = 0) => gpuHost.usedMb(gpuHost.card(index)) - (begunMb[index] ?? 0),
     told: () => events.map(({ Action, Actor }) => [Action, Actor.Attributes['name'], Actor.Attributes['exitCode']]),
     said: (name: string) => containers.find(name).log.messages.map(({ text }) => text),
@@ -68,9 +71,9 @@ describe('a services file', () => {
 
 describe('a simulated container', () => {
   it('grows while it boots, then is up, and gives all back later than its end', async () => {
-    const { clock, containers, heldMb, told, said, record } = play();
+    const { clock, containers, start, heldMb, told, said, record } = play();
     const tts = containers.find('tts');
-    await tts.start();
+    await start(tts);
     const steps: number[] = [];
     for (let second = 1; second <= 8; second++) {
       await clock.advance(1_000);
@@ -95,8 +98,8 @@ describe('a simulated container', () => {
   });
 
   it('ends with 1 and a line for lack of memory, which stays on record', async () => {
-    const { clock, containers, heldMb, said, record } = play();
-    await containers.find('big').start();
+    const { clock, containers, start, heldMb, said, record } = play();
+    await start(containers.find('big'));
     await clock.advance(20_000);
     expect(containers.find('big').state).toMatchObject({ exitCode: 1, pid: null });
     expect(said('big').at(-1)).toMatch(/^big: error: CUDA out of memory: 5000 MB asked of GPU-/);
@@ -107,10 +110,10 @@ describe('a simulated container', () => {
   });
 
   it('is on the card that Docker handed out, or on none', async () => {
-    const { clock, containers, heldMb } = play({ containers: [TTS] }, 'five-gpus');
+    const { clock, containers, start, heldMb } = play({ containers: [TTS] }, 'five-gpus');
     const onCard = { DeviceRequests: [{ Driver: 'cdi', DeviceIDs: [`nvidia.com/gpu=${CARD.replace('21', '23')}`] }] };
-    await containers.create('on-card', made('tts:1', { HostConfig: onCard })).start();
-    await containers.create('on-none', made('tts:1', { HostConfig: { DeviceRequests: [] } })).start();
+    await start(containers.create('on-card', made('tts:1', { HostConfig: onCard })));
+    await start(containers.create('on-none', made('tts:1', { HostConfig: { DeviceRequests: [] } })));
     await clock.advance(8_000);
     expect([0, 1, 2, 3, 4].map((index) => heldMb(index))).toEqual([0, 0, 4_000, 0, 0]);
     const unknown = { DeviceRequests: [{ Driver: 'nvidia', DeviceIDs: ['GPU-of-another-machine'] }] };
@@ -120,12 +123,12 @@ describe('a simulated container', () => {
   });
 
   it('is made of an image that the file has, under a name that nobody has', async () => {
-    const { containers, told } = play();
+    const { containers, start, told } = play();
     expect(() => containers.create('other', made('no:1'))).toThrow('No such image: no:1');
     expect(() => containers.create('tts', made('tts:1'))).toThrow('The container name "/tts" is already in use');
     const other = containers.create('other', made('tts:1'));
     expect(containers.find(other.state.id.slice(0, 12))).toBe(other);
-    await other.start();
+    await start(other);
     await expect(containers.remove(other, false)).rejects.toThrow('You cannot remove a running container');
     await containers.remove(other, true);
     expect(() => containers.find('other')).toThrow('No such container: other');
@@ -134,33 +137,33 @@ describe('a simulated container', () => {
 
   it('serves its page once it is up, and as the fault board says', async () => {
     const port = await freePort();
-    const { clock, containers, faults } = play({ containers: [{ ...TTS, health: { port, path: '/docs' } }] });
+    const { clock, containers, start, faults } = play({ containers: [{ ...TTS, health: { port, path: '/docs' } }] });
     const status = (path: string): Promise<number | null> =>
       fetch(`http://127.0.0.1:${port}${path}`).then(
         (answer) => answer.status,
         () => null,
       );
     const tts = containers.find('tts');
-    await tts.start();
+    await start(tts);
     expect(await status('/docs')).toBeNull();
     const second = containers.create('second', made('tts:1'));
-    await expect(second.start()).rejects.toThrow(`listen tcp4 127.0.0.1:${port}: bind: address already in use`);
+    await expect(start(second)).rejects.toThrow(`listen tcp4 127.0.0.1:${port}: bind: address already in use`);
     await clock.advance(8_000);
     expect([await status('/docs'), await status('/other')]).toEqual([200, 404]);
     faults.set('container-unhealthy', { container: 'tts', count: 1 });
     expect([await status('/docs'), await status('/docs')]).toEqual([503, 200]);
     tts.kill();
     expect(await status('/docs')).toBeNull();
-    await second.start();
+    await start(second);
   });
 
   it('plays the faults of its name only', async () => {
-    const { clock, containers, faults } = play();
+    const { clock, containers, start, faults } = play();
     const [tts, other] = [containers.find('tts'), containers.create('other', made('tts:1'))];
     faults.set('container-fail', { container: 'tts', count: 1 });
     await expect(tts.start()).rejects.toThrow('cannot start');
-    await tts.start();
-    await other.start();
+    await start(tts);
+    await start(other);
 
     faults.set('container-deaf', { container: 'tts' });
     for (const container of [tts, other]) container.askToStop();
@@ -174,7 +177,7 @@ describe('a simulated container', () => {
     faults.clear('container-stuck');
     expect([tts.isRunning, tts.state.exitCode]).toEqual([false, 137]);
 
-    await other.start();
+    await start(other);
     faults.set('container-crash', { container: 'other', ms: 300, count: 1 });
     await clock.advance(299);
     expect(other.isRunning).toBe(true);
@@ -184,9 +187,9 @@ describe('a simulated container', () => {
 
   it('goes on over a restart of the simulator, and one whose process is gone has ended', async () => {
     const first = play();
-    await first.containers.find('tts').start();
+    await first.start(first.containers.find('tts'));
     const other = first.containers.create('other', made('tts:1', { Labels: { of: 'me' } }));
-    await other.start();
+    await first.start(other);
     await first.clock.advance(8_000);
     const [states, processes] = [first.containers.snapshot(), first.gpuHost.snapshot()];
     await first.containers.close();

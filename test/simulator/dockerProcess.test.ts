@@ -37,7 +37,7 @@ it('says where its Docker daemon listens, and keeps the containers over a kill -
   await eventually(held(first, before.State.Pid), (mb) => mb === TTS.vramMb);
   await eventually(
     () => first.get<{ containers: { isUp: boolean }[] }>('/state'),
-    ({ containers }) => containers.some(({ isUp }) => isUp),
+    ({ containers }) => containers.every(({ isUp }) => isUp),
   );
   await first.end('SIGKILL');
   expect(await ask(socket, 'GET', '/_ping')).toBeNull();
