@@ -1,4 +1,5 @@
 import { type Cancel, type Clock, sleep } from './clock.js';
+import { type ContainerConfig, gpuFor, portsOf } from './containerConfig.js';
 import { ContainerLog } from './containerLog.js';
 import { ContainerPage } from './containerPage.js';
 import { DockerError, OutOfMemory } from './errors.js';
@@ -6,18 +7,6 @@ import type { FaultBoard } from './faults.js';
 import type { GpuHost, GpuProcess } from './gpuHost.js';
 import { jittered, type Random } from './random.js';
 import type { ServiceContainer } from './servicesFile.js';
-
-/** What somebody asked for when the container was made, as Docker's API has it. */
-export interface ContainerConfig {
-  readonly Image: string;
-  readonly Cmd: readonly string[];
-  readonly Env: readonly string[];
-  readonly Labels: Readonly<Record<string, string>>;
-  readonly HostConfig: {
-    readonly PortBindings?: Readonly<Record<string, readonly { HostIp?: string; HostPort?: string }[]>>;
-    readonly DeviceRequests?: readonly { Driver?: string; DeviceIDs?: readonly string[] }[];
-  };
-}
 
 /** All of a container that a restart of the simulator needs; what it wrote is not kept. */
 export interface ContainerState {
@@ -100,7 +89,7 @@ export class SimulatedContainer {
     try {
       const failing = faults.take('container-fail', this.#itself);
       if (failing !== null) throw new DockerError(500, 'failed to create shim task: cannot start (simulated): unknown');
-      const gpu = this.#gpu();
+      const gpu = gpuFor(this.state.config, gpuHost.cards);
       await sleep(this.#dependencies.clock, jittered(START_MS, random));
       await this.#openPage();
       this.#process = gpuHost.startProcess('container', this.state.name);
@@ -157,7 +146,7 @@ export class SimulatedContainer {
     this.#process = process;
     await this.#openPage();
     const stepMs = jittered(this.#program.bootMs, this.#dependencies.random) / BOOT_STEPS;
-    if (!this.state.isUp) this.#boot(process, this.#gpu(), 1, stepMs);
+    if (!this.state.isUp) this.#boot(process, gpuFor(this.state.config, this.#dependencies.gpuHost.cards), 1, stepMs);
   }
 
   /** Ends all waiting, when the simulator itself ends. */
@@ -213,29 +202,10 @@ export class SimulatedContainer {
     this.#endWatchers.clear();
   }
 
-  /** As Docker hands them out; a container made by others sees all cards and takes the first. */
-  #gpu(): string | null {
-    const { cards } = this.#dependencies.gpuHost;
-    const requests = this.state.config.HostConfig.DeviceRequests;
-    if (requests === undefined) return cards[0]?.spec.uuid ?? null;
-    const asked = requests.flatMap(({ DeviceIDs = [] }) => DeviceIDs).map((id) => id.replace('nvidia.com/gpu=', ''));
-    if (asked.length > 0 && cards.length === 0) {
-      throw new DockerError(500, 'could not select device driver "nvidia" with capabilities: [[gpu]]');
-    }
-    const unknown = asked.find((uuid) => cards.every(({ spec }) => spec.uuid !== uuid));
-    if (unknown !== undefined) {
-      throw new DockerError(
-        500,
-        `failed to create shim task: nvidia-container-cli: device error: ${unknown}: unknown device`,
-      );
-    }
-    return asked[0] ?? null;
-  }
-
   async #openPage(): Promise<void> {
     const { health, name } = this.#program;
     const page = new ContainerPage({
-      ports: this.#ports(),
+      ports: portsOf(this.state.config, health?.port ?? null),
       answer: (path) => {
         if (!this.state.isUp) return null;
         const unhealthy = this.#dependencies.faults.take('container-unhealthy', this.#itself);
@@ -253,12 +223,6 @@ export class SimulatedContainer {
       throw new DockerError(500, `${endpoint}: Error starting userland proxy: ${listening}`);
     }
     this.#page = page;
-  }
-
-  #ports(): number[] {
-    const bindings = this.state.config.HostConfig.PortBindings;
-    if (bindings === undefined) return this.#program.health === null ? [] : [this.#program.health.port];
-    return Object.values(bindings).flatMap((each) => each.map(({ HostPort }) => Number(HostPort)));
   }
 
   #after(ms: number, action: () => void): void {

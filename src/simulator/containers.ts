@@ -1,11 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import {
-  type ContainerConfig,
   type ContainerDependencies,
   type ContainerNotice,
   type ContainerState,
   SimulatedContainer,
 } from './container.js';
+import type { ContainerConfig } from './containerConfig.js';
 import { DockerError } from './errors.js';
 import type { GpuProcess } from './gpuHost.js';
 import type { ServiceContainer } from './servicesFile.js';

@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { type Cancel, type Clock, SystemClock } from './clock.js';
-import type { ContainerConfig, SimulatedContainer } from './container.js';
+import type { SimulatedContainer } from './container.js';
+import type { ContainerConfig } from './containerConfig.js';
 import type { LogMessage } from './containerLog.js';
 import type { Containers, DockerEvent } from './containers.js';
 import { inspection, listEntry, logFrame } from './dockerShapes.js';

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { ContainerConfig, SimulatedContainer } from '../../src/simulator/container.js';
+import type { SimulatedContainer } from '../../src/simulator/container.js';
+import type { ContainerConfig } from '../../src/simulator/containerConfig.js';
 import { Containers, type DockerEvent } from '../../src/simulator/containers.js';
 import { violations } from '../../src/simulator/record.js';
 import { parseServicesFile } from '../../src/simulator/servicesFile.js';

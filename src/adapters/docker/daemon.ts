@@ -5,7 +5,7 @@ import Docker, { type ContainerCreateOptions, type ContainerInspectInfo } from '
 
 import { timeLimit } from '../timeLimit.js';
 import { clientOptions, type DaemonAddress, describeAddress } from './address.js';
-import { DockerAnswer, unreachable } from './failures.js';
+import { DockerAnswer, refused, unreachable } from './failures.js';
 
 /** For what the daemon only looks up. */
 const LOOK_MS = 5_000;
@@ -64,7 +64,9 @@ export function createDaemon(address: DaemonAddress) {
     async ping(signal: AbortSignal): Promise<void> {
       // Its types lack the options.
       const client = docker as unknown as { ping(options: { abortSignal: AbortSignal }): Promise<unknown> };
-      await ask(LOOK_MS, signal, (abortSignal) => client.ping({ abortSignal }));
+      await ask(LOOK_MS, signal, (abortSignal) => client.ping({ abortSignal })).catch((error: unknown) => {
+        throw error instanceof DockerAnswer ? refused(address, error) : error;
+      });
     },
 
     /** Null when no container has exactly this name, or this id. */

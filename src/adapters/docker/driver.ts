@@ -80,29 +80,28 @@ export function createDockerDriver(options: DockerDriverOptions): ServiceDriver 
     const stream = await daemon.events(closed);
     await look(closed);
     begun();
-    for await (const event of readEvents(stream)) await heed(event);
+    for await (const event of readEvents(stream)) heed(event);
   }
 
-  async function heed({ names, action, exitCode }: ContainerEvent): Promise<void> {
+  /** Not awaited: a container that Docker says nothing of must not hold up what happens to the others. */
+  function heed({ names, action, exitCode }: ContainerEvent): void {
+    const told = action === 'die' && exitCode !== null ? exitWith(exitCode) : null;
     for (const each of supervised.values()) {
       if (!names.includes(each.container)) continue;
-      if (action === 'die' && exitCode !== null) each.noteExit(exitWith(exitCode));
-      await (problem === null ? noticing(closed, () => each.look(closed)) : look(closed));
+      const looking = problem === null ? noticing(closed, () => each.look(closed, told)) : look(closed);
+      looking.catch(warn);
     }
   }
 
   async function watch(): Promise<void> {
     let waitMs = RETRY_MS.first;
     while (!closed.aborted) {
-      try {
-        await readOneStream(() => {
-          waitMs = RETRY_MS.first;
-        });
-      } catch (error) {
-        // No answer is what the look below finds; a stream that breaks off is the daemon's end.
-        if (!closed.aborted && !isBrokenOff(error)) warn(error);
-      }
+      const error: unknown = await readOneStream(() => {
+        waitMs = RETRY_MS.first;
+      }).catch((broken: unknown) => broken);
       await look(closed).catch(warn);
+      // What the look finds is told as a problem; a stream that breaks off is the daemon's end, and it may be back by now.
+      if (error !== undefined && problem === null && !isBrokenOff(error)) warn(error);
       await pause(waitMs, closed).catch(() => {}); // Only closing ends the wait early.
       waitMs = Math.min(waitMs * 2, RETRY_MS.longest);
     }

@@ -58,6 +58,17 @@ export function unreachable(address: DaemonAddress, error: NodeJS.ErrnoException
   );
 }
 
+/** What listens there will not even be asked whether it lives: a proxy, or no daemon at all. */
+export function refused(address: DaemonAddress, answer: DockerAnswer): NoAnswer {
+  return new NoAnswer(
+    'unavailable',
+    `What listens at ${describeAddress(address)} answers ${answer.status}: ${answer.message}.`,
+    'Check that docker.socket in the configuration is the socket of a Docker daemon.',
+    false,
+    answer,
+  );
+}
+
 export function noContainer(service: DockerService): ServiceError {
   const name = containerName(service);
   return new ServiceError(

@@ -5,7 +5,7 @@ import type { ContainerInspectInfo } from 'dockerode';
 
 import type { Daemon } from './daemon.js';
 import { NoAnswer, refusal } from './failures.js';
-import { NEVER } from './inspection.js';
+import { isRunning, NEVER } from './inspection.js';
 import { createLogReader, secondsOf } from './logLines.js';
 import type { DockerService } from './service.js';
 
@@ -39,7 +39,9 @@ export async function* readLogs(
         const found = await source.locate(signal);
         if (found !== null) {
           const since: string = later(beginOf(found), after);
-          const stream = await source.daemon.logs(found.Id, { since, tail, follow, signal });
+          // The tail is of this run: one that begins meanwhile is read whole, by the next turn.
+          const further = follow && isRunning(found.State);
+          const stream = await source.daemon.logs(found.Id, { since, tail, follow: further, signal });
           for await (const { time, text } of linesOf(stream, found.Config.Tty)) {
             if (time !== '') after = secondsOf(time, 1n);
             yield text;

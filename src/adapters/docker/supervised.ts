@@ -9,6 +9,7 @@ import { exitOf, healthOf, isRunning, runOf } from './inspection.js';
 import { readLogs } from './logs.js';
 import { createQueue } from './queue.js';
 import { containerName, type DockerService, isCreated } from './service.js';
+import { unlessAborted, within } from './waits.js';
 
 /** What is killed is gone within this, unless a driver holds it; Docker itself waits as long. */
 const KILL_MS = 10_000;
@@ -70,9 +71,14 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
     return there !== null && isCreated(service) && !isOurs(there.Config.Labels, service, owner) ? null : there;
   }
 
-  /** Looks now, and tells what changed. @throws NoAnswer, unless only this one answer is late */
-  const look = (signal: AbortSignal): Promise<void> =>
+  /**
+   * Looks now, and tells what changed.
+   * @param told how a run ended, as an event says it
+   * @throws NoAnswer, unless only this one answer is late
+   */
+  const look = (signal: AbortSignal, told: ServiceExit | null = null): Promise<void> =>
     oneLook(async () => {
+      toldExit = told ?? toldExit;
       try {
         const there = await locate(signal);
         const processes = there !== null && isRunning(there.State) ? await processesOf(there, signal) : [];
@@ -103,7 +109,7 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
     const ended = before !== null && before !== current;
     if (ended) lastExit = howItEnded(before, there);
     else if (current === null && there !== null) lastExit = exitOf(there.State);
-    if (ended) toldExit = null;
+    if (ended || current === null) toldExit = null;
     [found, run, pids, doubt] = [there, current, processes, null];
     if (ended && !operating) onChange({ kind: 'ended', service: name, exit: lastExit ?? UNSEEN_EXIT });
     const began = current !== null && before !== current;
@@ -219,9 +225,6 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
     doubtAll(reason: string): void {
       doubt = reason;
     },
-    noteExit(exit: ServiceExit): void {
-      toldExit = exit;
-    },
   };
 
   /** Resolves at the next run, when the daemon answers again, and on abort. */
@@ -242,31 +245,4 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
 /** What is too late or refused leaves the last word to the look that follows. */
 function laterOrRefused(error: unknown): void {
   if (!(error instanceof DockerAnswer) && !(error instanceof NoAnswer && error.late)) throw error;
-}
-
-/** Rejects with the signal's reason on abort; the promise itself goes on. */
-async function unlessAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  const left = new AbortController();
-  try {
-    await Promise.race([
-      promise,
-      new Promise<never>((_resolve, reject) => {
-        const abort = (): void => reject(signal.reason as Error);
-        signal.addEventListener('abort', abort, { once: true, signal: left.signal });
-        if (signal.aborted) abort();
-      }),
-    ]);
-  } finally {
-    left.abort();
-  }
-}
-
-/** Waits for the end of a promise, whatever it is, but no longer than so many ms. */
-async function within(ms: number, promise: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const time = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([promise.catch(() => {}), time]);
-  clearTimeout(timer);
 }

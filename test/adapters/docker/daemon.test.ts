@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createDaemon } from '../../../src/adapters/docker/daemon.js';
 import { createDockerDriver } from '../../../src/adapters/docker/driver.js';
 import type { ServiceDriver } from '../../../src/adapters/services/driver.js';
+import { freePort } from '../../parts/ports.js';
 
 let folder: string;
 let socketPath: string;
@@ -27,10 +28,13 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-async function serve(listener: RequestListener): Promise<void> {
+async function serve(
+  listener: RequestListener,
+  where: string | { host: string; port: number } = socketPath,
+): Promise<void> {
   const started = createServer(listener);
   server = started;
-  await new Promise<void>((resolve) => started.listen(socketPath, resolve));
+  await new Promise<void>((resolve) => started.listen(where, resolve));
 }
 
 const soon = () => AbortSignal.timeout(30_000);
@@ -51,6 +55,14 @@ describe('a daemon', () => {
     vi.stubEnv('DOCKER_TLS_VERIFY', '1');
     await serve((_request, response) => response.end('OK'));
     await createDaemon({ socketPath }).ping(soon());
+  });
+
+  it('can be reached over loopback', async () => {
+    const address = { host: '127.0.0.1', port: await freePort() };
+    await serve((_request, response) => response.end(JSON.stringify({ Id: 'abc', Name: '/tts' })), address);
+    const daemon = createDaemon(address);
+    await daemon.ping(soon());
+    expect(await daemon.inspect('tts', soon())).toMatchObject({ Id: 'abc' });
   });
 
   it('gets the environment of a container in the body, and not in the URL, which is logged', async () => {
@@ -100,6 +112,15 @@ describe('a daemon', () => {
     const asking = createDaemon({ socketPath }).imageId('tts', caller.signal);
     caller.abort(new Error('left'));
     await expect(asking).rejects.toThrow('left');
+  });
+});
+
+describe('what is no daemon', () => {
+  it('is away, with what it said', async () => {
+    await serve((_request, response) => response.writeHead(403).end('Forbidden by a proxy'));
+    driver = createDockerDriver({ daemon: { socketPath }, services: [{ name: 'tts', container: 'tts' }], owner: 'me' });
+    await driver.look(soon());
+    expect(driver.problem()).toMatch(/answers 403: .*Forbidden by a proxy.*Check that docker\.socket/);
   });
 });
 

@@ -10,7 +10,7 @@ const soon = () => AbortSignal.timeout(30_000);
 const eventually = (check: () => void | Promise<void>) => vi.waitFor(check, { timeout: 15_000, interval: 30 });
 
 describe('the driver on a real Docker', () => {
-  let found: RealDockerd | Missing;
+  let found: RealDockerd | Missing | undefined;
   let daemon: RealDockerd;
   let driver: ServiceDriver;
   let changes: ServiceChange[];
@@ -20,10 +20,11 @@ describe('the driver on a real Docker', () => {
   });
 
   afterAll(async () => {
-    if ('stop' in found) await found.stop();
+    if (found !== undefined && 'stop' in found) await found.stop();
   });
 
   beforeEach(async (context) => {
+    if (found === undefined) throw new Error('It was not started.');
     if ('skip' in found) return context.skip(found.skip);
     daemon = found;
     changes = [];
@@ -36,7 +37,7 @@ describe('the driver on a real Docker', () => {
   });
 
   afterEach(async () => {
-    if ('skip' in found) return;
+    if (found === undefined || 'skip' in found) return;
     await driver.close();
     await daemon.docker.getContainer(NAME).remove({ force: true });
   });
