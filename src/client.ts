@@ -10,6 +10,7 @@ import { eventsCommand } from './cli/commands/events.js';
 import { generateCommand } from './cli/commands/generate.js';
 import { gpuCommand } from './cli/commands/gpu.js';
 import { historyCommand } from './cli/commands/history.js';
+import { leaseCommand } from './cli/commands/lease.js';
 import { modeCommand } from './cli/commands/mode.js';
 import { modelCommand } from './cli/commands/model.js';
 import { phaseCommand } from './cli/commands/phase.js';
@@ -37,6 +38,7 @@ const COMMANDS = [
   embedCommand,
   serviceCommand,
   phaseCommand,
+  leaseCommand,
   planCommand,
   canFitCommand,
   gpuCommand,

@@ -1,7 +1,8 @@
 /** What lives beside the hardware of one host: the parts, and the state that they share. */
 import { join } from 'node:path';
 import type { Ollama } from '../adapters/ollama/ollama.js';
-import { EMBEDDER, isService, tenantName } from '../contracts/names.js';
+import type { Reservation } from '../contracts/lease.js';
+import { EMBEDDER, isReservation, isService, tenantName } from '../contracts/names.js';
 import type { AgentView, Epochs, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
@@ -15,6 +16,7 @@ import { observeHost, pidsOf } from './observe.js';
 import { onGpus } from './observeServices.js';
 import { type OllamaChange, OllamaWatch } from './ollamaWatch.js';
 import { Reclaims } from './reclaims.js';
+import { Reservations } from './reservations.js';
 import { resumeUnfinished } from './resume.js';
 import type { Sampler } from './sampler.js';
 import type { Services } from './services.js';
@@ -37,6 +39,8 @@ export interface AgentOptions {
   readerReason: string | null;
   /** Monotonic, ms. */
   now: () => number;
+  /** A process and its descendants, as last seen. */
+  descendants: (pid: number) => number[];
   onOllamaChange: (change: OllamaChange) => void;
   /** The last operation has left. */
   onIdle: () => void;
@@ -65,6 +69,7 @@ export class Agent {
   readonly journal: Journal;
   readonly learned: Learned;
   readonly reclaims: Reclaims;
+  readonly reservations: Reservations;
   readonly unfinished: Unfinished;
   readonly watch: OllamaWatch;
   readonly now: () => number;
@@ -90,6 +95,11 @@ export class Agent {
     this.journal = new Journal(folder);
     this.learned = new Learned(new StateFile<Record<string, Footprint>>(file('learned.json'), {}));
     this.reclaims = new Reclaims(now);
+    this.reservations = new Reservations(
+      new StateFile<Record<string, Reservation>>(file('reservations.json'), {}),
+      () => Date.now(),
+      options.descendants,
+    );
     // A power cut empties the GPUs too.
     this.unfinished = new Unfinished(new StateFile<Record<string, Begun>>(file('unfinished.json'), {}, false));
     this.watch = new OllamaWatch(ollama, 'observed', (change) => this.onOllama(change), Date.now);
@@ -127,6 +137,7 @@ export class Agent {
   pids(tenant: string): number[] {
     const embedder = this.embedder.process();
     if (tenant === EMBEDDER) return embedder ? [embedder.pid] : [];
+    if (isReservation(tenant)) return this.reservations.pids(tenant);
     if (isService(tenant)) return this.services.view(tenantName(tenant)).sight.pids;
     return pidsOf({ sample: this.sampler.latest(), watch: this.watch }, tenant);
   }
@@ -256,6 +267,7 @@ export class Agent {
       serviceDrivers: (['docker', 'native'] as const)
         .filter((id) => this.services.uses(id))
         .map((id) => ({ id, problem: this.services.problem(id) })),
+      reservations: this.reservations.observe(this.sampler.latest()),
       sample: this.sampler.latest(),
     };
   }

@@ -31,6 +31,8 @@ export interface ObservedParts {
   /** Why a GPU takes nothing new, or null. */
   quarantine: (gpu: string) => string | null;
   gates: Gates;
+  /** What is promised to leases. */
+  reservations: TenantObservation[];
   services: ServiceView[];
   /** Of the drivers that the services need: why one cannot be asked, or null. */
   serviceDrivers: { id: 'docker' | 'native'; problem: string | null }[];
@@ -54,7 +56,7 @@ const OLLAMA_KEEPS_FREE_MB = 457;
 const FOREIGN_MODEL_PRIORITY = 50;
 
 export function observeHost(parts: ObservedParts): HostObservation {
-  const tenants = [...observeModels(parts), observeEmbedder(parts), ...observeServices(parts)];
+  const tenants = [...observeModels(parts), observeEmbedder(parts), ...observeServices(parts), ...parts.reservations];
   return {
     host: parts.policy.host,
     at: new Date().toISOString(),
@@ -69,6 +71,7 @@ export function observeHost(parts: ObservedParts): HostObservation {
         placement: 'chosen',
         version: null,
       },
+      { id: 'leases', available: true, reason: null, placement: 'chosen', version: null },
       ...parts.serviceDrivers.map(({ id, problem }) => ({
         id,
         available: problem === null,

@@ -98,6 +98,7 @@ function outcomeOf(error: unknown): OperationOutcome | null {
     compensation: null,
     displaced: [],
     residency: null,
+    epochs: {},
     totalMs: 0,
   };
 }

@@ -1,5 +1,6 @@
 /** The activities, as workflows see them. `activities/` implements them as closures. */
 
+import type { Reservation } from './lease.js';
 import type { AgentRegistration } from './messages.js';
 import type {
   AgentView,
@@ -22,6 +23,8 @@ export interface StepCall extends FencedCall {
   step: PlanStep;
   /** Counts observe → plan → steps rounds; with the step's id it names the attempt that a repeat joins. */
   round: number;
+  /** What the operation is for. */
+  goal: OperationGoal;
 }
 
 export interface Conclusion extends FencedCall {
@@ -44,6 +47,16 @@ export interface AgentActivities {
   unloadTenant(call: StepCall): Promise<StepOutcome>;
   loadTenant(call: StepCall): Promise<StepOutcome>;
   moveEmbedder(call: StepCall): Promise<StepOutcome>;
+  /** A lease gets its reservation, or keeps it. */
+  grantReservation(call: StepCall): Promise<StepOutcome>;
+  /** Makes room: asks the holder to give it back, waits for the grace, and ends it. */
+  endReservation(call: StepCall): Promise<StepOutcome>;
+  /** What a holder gives back is free at once: that needs no turn. */
+  releaseReservation(lease: string, reason: string): Promise<void>;
+  /** The reservation of a lease as the agent has it; null: none. */
+  readReservation(lease: string): Promise<Reservation | null>;
+  /** @returns the reservation with its new end; null: it is gone */
+  renewReservation(lease: string, ttlSeconds: number): Promise<Reservation | null>;
   startService(call: StepCall): Promise<StepOutcome>;
   stopService(call: StepCall): Promise<StepOutcome>;
   /** Milliseconds until the model may count as idle: 0 when it is, null when it is not resident. */

@@ -17,6 +17,8 @@ export const FAILURE = {
   partialOffload: 'PartialOffload',
   /** A service did not become ready, or did not stop; its last log lines are in the message. */
   serviceFailed: 'ServiceFailed',
+  /** A lease could not be granted or ended. */
+  leaseFailed: 'LeaseFailed',
   /** The executable, image or container of a service is not there. */
   serviceMissing: 'ServiceMissing',
   /** The room that the plan counted on is gone: observe and plan anew. */

@@ -10,6 +10,8 @@ export const SIGNAL = {
   refuseEpoch: 'refuseEpoch',
   switchMode: 'switchMode',
   agentOnline: 'agentOnline',
+  leaseWaits: 'leaseWaits',
+  leaseLeaves: 'leaseLeaves',
   edge: 'edge',
   /** To an operation. */
   turnGranted: 'turnGranted',
@@ -17,10 +19,20 @@ export const SIGNAL = {
   successorWaiting: 'successorWaiting',
   /** To `idleUnload`: the model is gone or was used through an operation; look again. */
   lookAgain: 'lookAgain',
+  /** To `lease`. */
+  releaseLease: 'releaseLease',
+  leasePosition: 'leasePosition',
+  leaseRevoked: 'leaseRevoked',
 } as const;
 
-export const QUERY = { hostState: 'hostState' } as const;
-export const UPDATE = { registerAgent: 'registerAgent' } as const;
+export const QUERY = { hostState: 'hostState', leaseState: 'leaseState' } as const;
+export const UPDATE = { registerAgent: 'registerAgent', renewLease: 'renewLease' } as const;
+
+/** A lease that waits for room, as its host knows it. */
+export interface WaitingLease {
+  id: string;
+  priority: number;
+}
 
 /** Asks the host for a mode: the `switchMode` signal, the way in for programs that do not wait. */
 export interface SwitchMode {
@@ -62,6 +74,8 @@ export interface HostState {
   agent: AgentRegistration | null;
   intents: Intents;
   turns: TurnState[];
+  /** The leases that wait for room, the next one first. */
+  leases: WaitingLease[];
   queue: TurnRequest[];
   epochs: Epochs;
 }

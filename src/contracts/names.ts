@@ -14,6 +14,7 @@ export const workflowId = {
   phasePreparation: (host: string, phase: string, request: string) => `phase/${host}/${phase}/${request}`,
   serviceOperation: (host: string, service: string, verb: ServiceVerb, request: string) =>
     `service/${host}/${service}/${verb}/${request}`,
+  lease: (host: string, lease: string) => `lease/${host}/${lease}`,
   idleUnload: (host: string, model: string) => `idle/${host}/${model}`,
   reconciliation: (host: string, sequence: string) => `reconcile/${host}/${sequence}`,
 } as const;
@@ -43,6 +44,10 @@ export const tenantName = (tenant: string): string => tenant.slice(tenant.indexO
 /** A service as a tenant, for example `service/comfyui`. */
 export const serviceTenant = (service: string): string => `service/${service}`;
 
+/** What is promised to a lease, for example `reservation/blender`. */
+export const reservationTenant = (lease: string): string => `reservation/${lease}`;
+
+export const isReservation = (tenant: string): boolean => tenant.startsWith('reservation/');
 export const isService = (tenant: string): boolean => tenant.startsWith('service/');
 export const isModel = (tenant: string): boolean => tenant.startsWith('model/');
 

@@ -1,5 +1,6 @@
 /** An operation: one workflow that carries out one plan under a turn; and the messages between it and its host. */
 
+import type { LeaseRequest } from './lease.js';
 import type { ServiceVerb } from './names.js';
 import type { PlanResult, Refusal } from './plan.js';
 import type { HostPolicy } from './policy.js';
@@ -11,6 +12,7 @@ export type OperationGoal =
   | { kind: 'model'; tenant: string; verb: 'load' | 'unload'; demand: boolean }
   | { kind: 'phase'; phase: string }
   | { kind: 'service'; tenant: string; verb: ServiceVerb }
+  | { kind: 'lease'; tenant: string; request: LeaseRequest }
   | { kind: 'embedder'; device: 'cpu' | 'cuda' }
   | { kind: 'idle-unload'; tenant: string }
   | { kind: 'reconcile'; reason: string };
@@ -132,6 +134,8 @@ export interface OperationOutcome {
   displaced: string[];
   /** The residency at the end, as observed; null only when the agent could not be asked. */
   residency: Record<string, string[]> | null;
+  /** The turn's epochs at the end, by device; empty without a turn. */
+  epochs: Epochs;
   totalMs: number;
 }
 

@@ -30,8 +30,8 @@ export interface DeviceObservation {
   source: FigureSource;
 }
 
-export type TenantKind = 'model' | 'embedder' | 'service';
-export type DriverId = 'ollama' | 'clip' | 'docker' | 'native';
+export type TenantKind = 'model' | 'embedder' | 'service' | 'reservation';
+export type DriverId = 'ollama' | 'clip' | 'docker' | 'native' | 'leases';
 
 /**
  * - `absent`: holds nothing; for the embedder: its optional part is not installed

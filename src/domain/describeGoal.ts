@@ -12,6 +12,8 @@ export function describeGoal(goal: OperationGoal): string {
       return `phase ${goal.phase}`;
     case 'service':
       return `${goal.verb} ${tenantName(goal.tenant)}`;
+    case 'lease':
+      return `lease ${tenantName(goal.tenant)} (${goal.request.holder})`;
     case 'embedder':
       return `move CLIP to ${goal.device}`;
     case 'idle-unload':

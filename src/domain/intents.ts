@@ -1,5 +1,5 @@
 import type { Edge } from '../contracts/messages.js';
-import { EMBEDDER } from '../contracts/names.js';
+import { isModel, isService } from '../contracts/names.js';
 import type { Intents, OperationGoal, OperationOutcome } from '../contracts/operation.js';
 import type { HostObservation } from '../contracts/residency.js';
 
@@ -16,14 +16,17 @@ export const noIntents = (mode = 'idle'): Intents => ({
 /** A new host chain does not know who wanted what: what is resident of the configuration counts as wanted. */
 export const wantedAtFirst = (observed: HostObservation): string[] =>
   observed.tenants
-    .filter((tenant) => tenant.kind !== 'embedder' && tenant.configured && tenant.state === 'resident')
+    .filter(
+      (tenant) =>
+        (tenant.kind === 'model' || tenant.kind === 'service') && tenant.configured && tenant.state === 'resident',
+    )
     .map((tenant) => tenant.id)
     .sort();
 
-/** What can be restored: models and services. The embedder has its own rule. */
+/** What can be restored: models and services. The embedder has its own rule, and a lease its own life. */
 const restorable = (residency: Record<string, string[]>): string[] =>
   Object.keys(residency)
-    .filter((tenant) => tenant !== EMBEDDER && (residency[tenant]?.length ?? 0) > 0)
+    .filter((tenant) => (isModel(tenant) || isService(tenant)) && (residency[tenant]?.length ?? 0) > 0)
     .sort();
 
 /**

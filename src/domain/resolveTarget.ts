@@ -40,6 +40,13 @@ export function resolveTarget(
       return phase(goal.phase, because, situation);
     case 'service':
       return service(goal, because, policy);
+    case 'lease':
+      return {
+        wishes: { [goal.tenant]: { place: 'gpu' } },
+        because,
+        priority: goal.request.priority,
+        asked: goal.tenant,
+      };
     case 'embedder': {
       const wish: Wish = { place: goal.device === 'cuda' ? 'gpu' : 'cpu' };
       return { wishes: { [EMBEDDER]: wish }, because, priority: PERSON, asked: EMBEDDER };

@@ -1,6 +1,9 @@
-import { serviceTenant, tenantName } from '../contracts/names.js';
+import { isReservation, serviceTenant, tenantName } from '../contracts/names.js';
 import type { PlanStep } from '../contracts/plan.js';
 import type { HostPolicy, ModelPolicy, ServicePolicy } from '../contracts/policy.js';
+
+/** So long has the holder of a revoked lease to give it back. */
+export const LEASE_GRACE_MS = 10_000;
 
 /** The bounds of models that the configuration does not name (M19's defaults). */
 const DEFAULT_LOAD_SECONDS = 30;
@@ -14,6 +17,8 @@ export const modelPolicy = (policy: HostPolicy, tenant: string): ModelPolicy | u
 
 /** Milliseconds that one attempt of a step may take (M19); whole ones, as timers want them. */
 export function attemptMs(step: PlanStep, policy: HostPolicy): number {
+  // The grace of its holder, and a margin.
+  if (isReservation(step.tenant)) return LEASE_GRACE_MS + 10_000;
   const service = servicePolicy(policy, step.tenant);
   if (service !== undefined) {
     return Math.ceil((step.kind === 'load' ? service.startTimeoutSeconds : service.stopTimeoutSeconds) * 1000);

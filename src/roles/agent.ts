@@ -13,6 +13,7 @@ import { createEmbedderActivities } from '../activities/embedder.js';
 import { createIdleActivities } from '../activities/idle.js';
 import { createModelActivities } from '../activities/models.js';
 import { createObserveActivities } from '../activities/observe.js';
+import { createReservationActivities } from '../activities/reservations.js';
 import { createServiceActivities } from '../activities/services.js';
 import type { Agent } from '../agent/agent.js';
 import { createEndpoint } from '../agent/endpoint.js';
@@ -128,6 +129,7 @@ const agentActivities = (agent: Agent) => ({
   ...createModelActivities(agent),
   ...createEmbedderActivities(agent),
   ...createServiceActivities(agent),
+  ...createReservationActivities(agent),
   ...createIdleActivities(agent),
   ...createConcludeActivities(agent),
 });

@@ -9,6 +9,7 @@ import { createNoGpuReader } from '../adapters/gpu/none.js';
 import { createNvidiaSmiReader } from '../adapters/gpu/nvidiaSmi.js';
 import type { GpuReader } from '../adapters/gpu/reader.js';
 import { createOllama } from '../adapters/ollama/ollama.js';
+import { findProcesses } from '../adapters/processes/proc.js';
 import { Agent } from '../agent/agent.js';
 import { EdgeReporter } from '../agent/edgeReporter.js';
 import { EmbedderSwitch } from '../agent/embedderSwitch.js';
@@ -27,6 +28,7 @@ const RING_SIZE = 600;
 const FIRST_SAMPLE_MS = 10_000;
 const OLLAMA_LOOK_MS = 1_000;
 const EMBEDDER_LOOK_MS = 5_000;
+const DESCENDANTS_MS = 2_000;
 const clock = { now: () => performance.now() };
 
 /** Puts the agent together from the configuration, and starts its watchers. */
@@ -61,6 +63,7 @@ export async function buildAgent(
     readerKind: reader.kind,
     readerReason: warning,
     now: clock.now,
+    descendants: watchDescendants(signal),
     onOllamaChange: (change) => reporter?.ollama(change),
     onIdle: () => reporter?.flush(),
   });
@@ -92,6 +95,28 @@ export async function buildAgent(
       report.flush();
     },
   };
+}
+
+/** The processes of lease holders, looked at now and then while somebody asks for them. */
+function watchDescendants(signal: AbortSignal): (pid: number) => number[] {
+  const known = new Map<number, number[]>();
+  const timer = setInterval(() => {
+    if (known.size === 0) return;
+    void findProcesses(() => Promise.resolve(true)).then((table) => {
+      for (const pid of known.keys()) known.set(pid, descendantsOf(pid, table));
+    });
+  }, DESCENDANTS_MS);
+  signal.addEventListener('abort', () => clearInterval(timer), { once: true });
+  return (pid) => {
+    if (!known.has(pid)) known.set(pid, [pid]);
+    return known.get(pid) ?? [];
+  };
+}
+
+function descendantsOf(pid: number, table: readonly { pid: number; parent: number }[]): number[] {
+  const found = [pid];
+  for (const parent of found) found.push(...table.filter((one) => one.parent === parent).map((one) => one.pid));
+  return found;
 }
 
 async function readerOf(config: Config): Promise<{ reader: GpuReader; warning: string | null }> {

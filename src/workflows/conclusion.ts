@@ -62,7 +62,7 @@ async function compensate(operation: Operation): Promise<string> {
   if (turn.successorWaits) return GIVES_WAY;
   if (plan.kind === 'refusal') return `the former residency cannot be put back: ${plan.refusal.message}`;
   const run = () =>
-    runSteps(input.host, plan.steps, operation.call(), last.policy, operation.round, (done) =>
+    runSteps(input.host, plan.steps, { ...operation.call(), goal: input.goal }, last.policy, operation.round, (done) =>
       operation.steps.push(done),
     );
   const problems = await cancelledWhen(() => turn.successorWaits, run).catch((error: unknown) => {
@@ -89,6 +89,7 @@ function outcomeOf(operation: Operation, progress: Progress): OperationOutcome {
     // What was put back after a failure is not displaced.
     displaced: [...new Set(displaced)].filter((tenant) => (residency?.[tenant]?.length ?? 0) === 0),
     residency,
+    epochs: turn.epochs,
     totalMs: Date.now() - startedAt,
   };
 }

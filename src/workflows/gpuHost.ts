@@ -7,19 +7,21 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
+  getExternalWorkflowHandle,
   log,
   setCurrentDetails,
   setHandler,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { AgentRegistration, Edge, SwitchMode } from '../contracts/messages.js';
+import type { AgentRegistration, Edge, SwitchMode, WaitingLease } from '../contracts/messages.js';
 import { isModel, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
 import type { AgentView, Epochs, Intents, OperationOutcome, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
 import { describeHost, type RecentOperation } from '../domain/describeHost.js';
 import { afterEdge, afterOperation, noIntents, wantedAtFirst } from '../domain/intents.js';
+import { joined, left } from '../domain/leaseQueue.js';
 import { noTurns, type Turns } from '../domain/turns.js';
 import { HostTurns } from './hostTurns.js';
 import { modeTransition } from './modeTransition.js';
@@ -27,6 +29,7 @@ import { agentGlances, control } from './proxies.js';
 import { noReconciliations, Reconciliations, type Reconciling } from './reconciliations.js';
 import * as signals from './signals.js';
 import { startOperation } from './starts.js';
+import { isNotFound } from './turn.js';
 
 /** An agent that does not answer a look that is due is asked again after so long. */
 const LOOK_AGAIN_MS = 30_000;
@@ -47,6 +50,7 @@ export interface Carried {
   mustLook: boolean;
   /** What ended last, for people. */
   recent: RecentOperation[];
+  leases: WaitingLease[];
 }
 
 export interface GpuHostInput {
@@ -73,6 +77,7 @@ class Host {
   private nudged = false;
   private sending = 0;
   private recent: RecentOperation[];
+  private leases: WaitingLease[];
   private shownMode: string | null = null;
   private modeStarts: Promise<void> = Promise.resolve();
   private nextLookAt = 0;
@@ -96,14 +101,15 @@ class Host {
     this.agent = carried?.agent ?? null;
     this.mustLook = carried?.mustLook ?? true;
     this.recent = carried?.recent ?? [];
+    this.leases = carried?.leases ?? [];
     this.nextLookAt = Date.now() + this.lookPeriodMs();
     this.listen();
   }
 
   carried(): Carried {
-    const { intents, policy, agent, recent, mustLook } = this;
+    const { intents, policy, agent, recent, mustLook, leases } = this;
     const { turns } = this.turns;
-    return { turns, intents, policy, agent, reconciling: this.reconciliations.state, mustLook, recent };
+    return { turns, intents, policy, agent, reconciling: this.reconciliations.state, mustLook, recent, leases };
   }
 
   /** Returns when the history is long enough and nothing is under way here. */
@@ -130,6 +136,7 @@ class Host {
       if (this.turns.isHolder(operation)) {
         this.intents = afterOperation(this.intents, outcome);
         this.remember(operation, outcome);
+        if (outcome.steps.some((step) => step.acted)) this.tellLeases();
       }
       if (this.reconciliations.isUnderWay(operation)) this.reconciled(outcome.status === 'done');
       this.turnEvent({ kind: 'release', operation });
@@ -144,6 +151,17 @@ class Host {
     setHandler(signals.agentOnline, () => {
       this.mustLook = true;
     });
+    setHandler(signals.leaseWaits, (lease) => {
+      this.leases = joined(this.leases, lease);
+      this.tellLeases();
+    });
+    setHandler(signals.leaseLeaves, ({ id }) => {
+      this.leases = left(this.leases, id);
+      // It may have given something back.
+      this.mustLook = true;
+      this.nudged = true;
+      this.tellLeases();
+    });
     setHandler(signals.edge, (edge) => this.onEdge(edge));
     setHandler(signals.registerAgent, (registration) => this.register(registration));
     setHandler(signals.hostState, () => ({
@@ -151,6 +169,7 @@ class Host {
       agent: this.agent,
       intents: this.intents,
       turns: this.turns.states(),
+      leases: this.leases,
       queue: this.turns.turns.queue,
       epochs: this.turns.turns.epochs,
     }));
@@ -211,6 +230,7 @@ class Host {
     if (this.policy !== null) this.takeDevices(edge.observation, {});
     if (edge.kind === 'tenant-appeared' && isModel(edge.subject))
       this.inBackground(control.ensureIdleTimer(this.host, edge.subject));
+    this.tellLeases();
     if (edge.kind === 'driver-away') this.nextLookAt = Date.now() + this.lookPeriodMs();
     if (!this.turns.isIdle()) this.mustLook = true;
     else this.reconcileIfNeeded(edge.observation, `${edge.kind} ${edge.subject}`);
@@ -228,6 +248,19 @@ class Host {
     const notBefore = this.reconciliations.ended(well);
     if (notBefore !== null) this.nextLookAt = Math.min(this.nextLookAt, notBefore);
     this.nudged = true;
+  }
+
+  /** What changed may have made room: each looks again, the first of the line first. */
+  private tellLeases(): void {
+    for (const [index, { id }] of this.leases.entries()) {
+      const lease = getExternalWorkflowHandle(workflowId.lease(this.host, id));
+      this.inBackground(
+        lease.signal(signals.leasePosition, { position: index + 1 }).catch((error: unknown) => {
+          if (!isNotFound(error)) throw error;
+          this.leases = left(this.leases, id);
+        }),
+      );
+    }
   }
 
   private async startMode({ mode, request, requestedBy }: SwitchMode): Promise<void> {

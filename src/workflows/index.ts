@@ -1,5 +1,7 @@
 export { gpuHost } from './gpuHost.js';
 export { idleUnload } from './idleUnload.js';
+export { lease } from './lease.js';
+export { leaseOperation } from './leaseOperation.js';
 export { modelOperation } from './modelOperation.js';
 export { modeTransition } from './modeTransition.js';
 export { phasePreparation } from './phasePreparation.js';

@@ -19,6 +19,7 @@ import { checkGoal } from '../domain/checkGoal.js';
 import { describeGoal } from '../domain/describeGoal.js';
 import { explainPlan } from '../domain/explainPlan.js';
 import { planResidency } from '../domain/planResidency.js';
+import { withAsked } from '../domain/reservations.js';
 import { resolveTarget } from '../domain/resolveTarget.js';
 import { doneUnseen } from '../domain/unseen.js';
 import { verbOf } from '../domain/verbs.js';
@@ -159,7 +160,8 @@ export class Operation {
         const problem = { type: FAILURE.premiseGone, message: undone(repeated), remedy: 'see vramflow events' };
         if (!lasts) return { ...failed(this.what, problem), failedTenant: repeated.tenant };
       }
-      const problems = await runSteps(this.input.host, plan.steps, this.call(), view.policy, this.round, (done) =>
+      const call = { ...this.call(), goal: this.input.goal };
+      const problems = await runSteps(this.input.host, plan.steps, call, view.policy, this.round, (done) =>
         this.steps.push({ ...done, attempts: this.attemptsOf(done) + 1 }),
       );
       const [problem] = problems;
@@ -177,8 +179,9 @@ export class Operation {
 
   private plan(view: AgentView): PlanResult {
     const { observation, policy } = view;
-    const wanted = resolveTarget(this.input.goal, this.intents(), policy, observation);
-    const plan = planResidency(observation, withoutArrived(wanted, this.loaded(), observation), policy);
+    const asked = withAsked(observation, this.input.goal, policy);
+    const wanted = resolveTarget(this.input.goal, this.intents(), policy, asked);
+    const plan = planResidency(asked, withoutArrived(wanted, this.loaded(), asked), policy);
     this.plans.push(plan);
     if (plan.kind === 'plan') this.takeUnseen(plan, view);
     const lines = explainPlan(plan, observation);

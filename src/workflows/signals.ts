@@ -1,5 +1,6 @@
 /** The signals, queries and updates of contracts/messages, defined once for all workflows. */
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+import type { LeaseState } from '../contracts/lease.js';
 import {
   type AgentRegistration,
   type Edge,
@@ -8,6 +9,7 @@ import {
   SIGNAL,
   type SwitchMode,
   UPDATE,
+  type WaitingLease,
 } from '../contracts/messages.js';
 import type {
   EpochRefusal,
@@ -24,12 +26,22 @@ export const releaseTurn = defineSignal<[TurnRelease]>(SIGNAL.releaseTurn);
 export const refuseEpoch = defineSignal<[EpochRefusal]>(SIGNAL.refuseEpoch);
 export const switchMode = defineSignal<[SwitchMode]>(SIGNAL.switchMode);
 export const agentOnline = defineSignal(SIGNAL.agentOnline);
+export const leaseWaits = defineSignal<[WaitingLease]>(SIGNAL.leaseWaits);
+export const leaseLeaves = defineSignal<[{ id: string }]>(SIGNAL.leaseLeaves);
 export const edge = defineSignal<[Edge]>(SIGNAL.edge);
 
 export const turnGranted = defineSignal<[TurnGrant]>(SIGNAL.turnGranted);
 export const superseded = defineSignal<[{ by: OperationRef }]>(SIGNAL.superseded);
 export const successorWaiting = defineSignal<[{ waits: boolean }]>(SIGNAL.successorWaiting);
 export const lookAgain = defineSignal(SIGNAL.lookAgain);
+
+export const releaseLease = defineSignal(SIGNAL.releaseLease);
+/** There may be room now; so many are before it, itself counted. */
+export const leasePosition = defineSignal<[{ position: number }]>(SIGNAL.leasePosition);
+/** Something of higher priority takes its memory; also when it has. */
+export const leaseRevoked = defineSignal(SIGNAL.leaseRevoked);
+export const leaseState = defineQuery<LeaseState>(QUERY.leaseState);
+export const renewLease = defineUpdate<LeaseState, [{ ttlSeconds: number }]>(UPDATE.renewLease);
 
 export const hostState = defineQuery<HostState>(QUERY.hostState);
 /** Refused while another agent answers for the host; accepted, it is the host's agent. */

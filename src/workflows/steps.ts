@@ -1,14 +1,16 @@
 /** Runs the steps of one plan in the order that the plan gives, independent ones side by side. */
-import { CancellationScope, isCancellation } from '@temporalio/workflow';
-import type { FencedCall } from '../contracts/activities.js';
-import { isService } from '../contracts/names.js';
-import type { StepOutcome } from '../contracts/operation.js';
+import { CancellationScope, getExternalWorkflowHandle, isCancellation } from '@temporalio/workflow';
+import type { FencedCall, StepCall } from '../contracts/activities.js';
+import { isReservation, isService, tenantName, workflowId } from '../contracts/names.js';
+import type { OperationGoal, StepOutcome } from '../contracts/operation.js';
 import type { PlanStep } from '../contracts/plan.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import { attemptMs } from '../domain/timeouts.js';
 import { verbOf } from '../domain/verbs.js';
 import { failureOf, type StepFailure } from './failures.js';
 import { agentStep } from './proxies.js';
+import * as signals from './signals.js';
+import { isNotFound } from './turn.js';
 
 export interface FailedStep extends StepFailure {
   step: PlanStep;
@@ -21,7 +23,7 @@ export interface FailedStep extends StepFailure {
 export async function runSteps(
   host: string,
   steps: PlanStep[],
-  call: FencedCall,
+  call: FencedCall & { goal: OperationGoal },
   policy: HostPolicy,
   round: number,
   onDone: (outcome: StepOutcome) => void,
@@ -52,14 +54,21 @@ export async function runSteps(
 async function runStep(
   host: string,
   step: PlanStep,
-  call: FencedCall,
+  call: FencedCall & { goal: OperationGoal },
   policy: HostPolicy,
   round: number,
 ): Promise<StepOutcome> {
   const agent = agentStep(host, attemptMs(step, policy));
-  const args: [FencedCall & { step: PlanStep; round: number }] = [{ ...call, step, round }];
+  const args: [StepCall] = [{ ...call, step, round }];
   const options = { summary: `${verbOf(step)} ${step.tenant}: ${step.why}`.slice(0, 190) };
   const ofService = isService(step.tenant);
+  if (isReservation(step.tenant)) {
+    if (step.kind !== 'unload') return agent.grantReservation.executeWithOptions(options, args);
+    await tellLease(host, step.tenant);
+    const outcome = await agent.endReservation.executeWithOptions(options, args);
+    await tellLease(host, step.tenant);
+    return outcome;
+  }
   switch (step.kind) {
     case 'unload':
       return ofService
@@ -71,5 +80,14 @@ async function runStep(
         : agent.loadTenant.executeWithOptions(options, args);
     case 'move':
       return agent.moveEmbedder.executeWithOptions(options, args);
+  }
+}
+
+/** Its workflow shows that something else takes its memory, and ends once it has. */
+async function tellLease(host: string, tenant: string): Promise<void> {
+  try {
+    await getExternalWorkflowHandle(workflowId.lease(host, tenantName(tenant))).signal(signals.leaseRevoked);
+  } catch (error) {
+    if (!isNotFound(error)) throw error;
   }
 }

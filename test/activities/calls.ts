@@ -39,7 +39,9 @@ export const move = (to: string): PlanStep => ({
 /** Of one run; the epoch counts for every device. */
 export const call = (step: PlanStep, change: { run?: string; epoch?: number; round?: number } = {}): StepCall => {
   const { run = 'run-1', epoch = 1, round = 1 } = change;
-  return { operation: { workflowId: `w/${run}`, runId: run }, epochs: { [CARD]: epoch, [CPU]: epoch }, step, round };
+  const goal = { kind: 'reconcile' as const, reason: 'a test' };
+  const operation = { workflowId: `w/${run}`, runId: run };
+  return { operation, epochs: { [CARD]: epoch, [CPU]: epoch }, step, round, goal };
 };
 
 /** Short times for attempts, so that a timeout is a matter of moments. */
@@ -82,6 +84,7 @@ export const outcome = (change: Partial<OperationOutcome> = {}): OperationOutcom
   compensation: null,
   displaced: [],
   residency: {},
+  epochs: {},
   totalMs: 1,
   ...change,
 });

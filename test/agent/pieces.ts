@@ -230,6 +230,7 @@ export async function agentOnFakes(
     readerKind: 'nvidia-smi',
     readerReason: null,
     now: clock.now,
+    descendants: (pid) => [pid],
     onOllamaChange: (one) => changes.push(one),
     onIdle: () => {},
     ...options,

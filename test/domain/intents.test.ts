@@ -33,6 +33,7 @@ const ended = (goal: OperationGoal, resident: string[], change: Partial<Operatio
   compensation: null,
   displaced: [],
   residency: Object.fromEntries([A, B, 'embedder/clip'].map((id) => [id, resident.includes(id) ? ['g0'] : []])),
+  epochs: {},
   totalMs: 10,
   ...change,
 });

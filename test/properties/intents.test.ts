@@ -162,6 +162,7 @@ class World {
       compensation: null,
       displaced,
       residency: Object.fromEntries(MODELS.map((id) => [id, this.resident.has(id) ? ['g0'] : []])),
+      epochs: {},
       totalMs: 1,
     });
   }

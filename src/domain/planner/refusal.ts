@@ -172,6 +172,7 @@ const handOver = ({ id, tenant, committedMb }: TenantView): string => {
     embedder: 'clip move cpu',
     model: `model unload ${tenantName(id)}`,
     service: `service stop ${tenantName(id)}`,
+    reservation: `lease release ${tenantName(id)}`,
   };
   return `\`vramflow ${commands[tenant.kind]}\` (${mb(sum(committedMb))})`;
 };

@@ -210,4 +210,5 @@ const REMEDIES: Record<TenantView['tenant']['driver'], string> = {
   clip: 'see `vramflow doctor` for the CLIP part',
   docker: 'see that the Docker daemon runs, and `docker.socket` in the configuration; vramflow tries again by itself',
   native: 'see `vramflow service logs` of it, and the log of the agent',
+  leases: 'see the log of the agent',
 };

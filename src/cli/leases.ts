@@ -1,0 +1,66 @@
+/** Leases as the command line asks for them: workflows that are started, looked at and told. */
+import { type Client, WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
+import type { LeaseRequest, LeaseState } from '../contracts/lease.js';
+import { QUERY, SIGNAL, UPDATE } from '../contracts/messages.js';
+import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
+import { UserError } from './userError.js';
+
+export interface Leases {
+  /** @throws UserError when the name is taken */
+  start(request: LeaseRequest): Promise<void>;
+  state(id: string): Promise<LeaseState>;
+  /** @throws UserError when it is not held any more */
+  renew(id: string, ttlSeconds: number): Promise<LeaseState>;
+  release(id: string): Promise<void>;
+  /** Those that wait or are held. */
+  running(): Promise<LeaseState[]>;
+}
+
+export function createLeases(client: Client, host: string): Leases {
+  const handle = (id: string) => client.workflow.getHandle(workflowId.lease(host, id));
+  return {
+    async start(request) {
+      try {
+        await client.workflow.start('lease', {
+          workflowId: workflowId.lease(host, request.id),
+          taskQueue: CONTROL_QUEUE,
+          args: [{ host, request }],
+          staticSummary: `${request.mb === null ? 'a whole GPU' : `${request.mb} MB`} for ${request.holder}`,
+          searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
+        });
+      } catch (error) {
+        if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+        throw new UserError(`There is a lease "${request.id}" already.`, {
+          remedy: 'Choose another id, or release that one: vramflow lease release.',
+        });
+      }
+    },
+    state: (id) => handle(id).query<LeaseState>(QUERY.leaseState).catch(noSuchLease(id)),
+    renew: (id, ttlSeconds) =>
+      handle(id)
+        .executeUpdate<LeaseState, [{ ttlSeconds: number }]>(UPDATE.renewLease, { args: [{ ttlSeconds }] })
+        .catch((error: unknown) => {
+          if (error instanceof WorkflowNotFoundError) return noSuchLease(id)(error);
+          throw new UserError(`Lease "${id}" cannot be renewed: it is not held any more.`, {
+            remedy: 'Ask for a new one: vramflow lease acquire.',
+            cause: error,
+          });
+        }),
+    release: (id) => handle(id).signal(SIGNAL.releaseLease).catch(noSuchLease(id)),
+    async running() {
+      const query = `WorkflowType = "lease" AND ExecutionStatus = "Running" AND ${SEARCH_ATTRIBUTES.host} = "${host}"`;
+      const states: LeaseState[] = [];
+      for await (const { workflowId: id } of client.workflow.list({ query })) {
+        states.push(await client.workflow.getHandle(id).query<LeaseState>(QUERY.leaseState));
+      }
+      return states.sort((a, b) => (a.position ?? 0) - (b.position ?? 0) || (a.id < b.id ? -1 : 1));
+    },
+  };
+}
+
+const noSuchLease =
+  (id: string) =>
+  (error: unknown): never => {
+    if (!(error instanceof WorkflowNotFoundError)) throw error;
+    throw new UserError(`There is no lease "${id}".`, { remedy: '`vramflow lease list` shows those that there are.' });
+  };

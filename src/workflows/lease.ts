@@ -1,0 +1,207 @@
+/** A lease (P7): waits for room, holds it for its time, and gives it back; `lease/<host>/<id>`. */
+import {
+  ApplicationFailure,
+  ChildWorkflowFailure,
+  condition,
+  continueAsNew,
+  executeChild,
+  getExternalWorkflowHandle,
+  setCurrentDetails,
+  setHandler,
+  upsertSearchAttributes,
+  workflowInfo,
+} from '@temporalio/workflow';
+import type { LeaseRequest, LeaseState } from '../contracts/lease.js';
+import { reservationTenant, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
+import type { OperationOutcome } from '../contracts/operation.js';
+import { leaseOperation } from './leaseOperation.js';
+import { agentReads } from './proxies.js';
+import * as signals from './signals.js';
+import { isNotFound } from './turn.js';
+
+export interface LeaseInput {
+  host: string;
+  request: LeaseRequest;
+  /** Of a run that goes on. */
+  carried?: { state: LeaseState; operations: number };
+}
+
+/** Without news of its host a lease that waits looks again so often. */
+const LOOK_AGAIN = '60s';
+
+export async function lease(input: LeaseInput): Promise<LeaseState> {
+  const one = new Lease(input);
+  if (!(await one.untilHeld())) return one.state;
+  if (await one.untilOver()) return one.state;
+  return continueAsNew<typeof lease>({ ...input, carried: one.carried() });
+}
+
+class Lease {
+  state: LeaseState;
+  private released = false;
+  private news = false;
+  private operations: number;
+
+  private readonly request: LeaseRequest;
+
+  constructor({ host, request, carried }: LeaseInput) {
+    this.request = request;
+    this.state = carried?.state ?? {
+      ...request,
+      host,
+      state: 'queued',
+      position: null,
+      gpus: [],
+      epochs: {},
+      expiresAt: null,
+      reason: null,
+    };
+    this.operations = carried?.operations ?? 0;
+    setHandler(signals.leaseState, () => this.state);
+    setHandler(signals.releaseLease, () => {
+      this.released = true;
+    });
+    setHandler(signals.leasePosition, ({ position }) => {
+      if (this.state.state !== 'queued') return;
+      this.state = { ...this.state, position };
+      this.news = true;
+    });
+    setHandler(signals.leaseRevoked, () => {
+      if (this.state.state === 'held') this.state = { ...this.state, state: 'revoked' };
+      this.news = true;
+    });
+    setHandler(signals.renewLease, ({ ttlSeconds }) => this.renew(ttlSeconds), {
+      validator: ({ ttlSeconds }) => {
+        if (this.state.state === 'held' && ttlSeconds > 0) return;
+        throw ApplicationFailure.nonRetryable(`lease ${this.state.id} is ${this.state.state}`, 'LeaseNotHeld');
+      },
+    });
+  }
+
+  carried() {
+    return { state: this.state, operations: this.operations };
+  }
+
+  /** @returns false when it ended before */
+  async untilHeld(): Promise<boolean> {
+    if (this.state.state !== 'queued') return true;
+    await this.waitInLine();
+    for (;;) {
+      this.news = false;
+      const outcome = await this.askForRoom();
+      if (outcome?.status === 'done') break;
+      const reason = outcome?.summary ?? 'its operation ended without an outcome';
+      // What can never be had is not waited for (pain 2).
+      const hopeless = outcome?.refusal?.code === 'never-fits' || outcome?.refusal?.code === 'no-gpu';
+      if (hopeless || this.released) return this.ended(hopeless ? reason : 'released while it waited');
+      this.state = { ...this.state, reason };
+      this.show();
+      await condition(() => this.released || this.news, LOOK_AGAIN, { summary: 'until there may be room' });
+      if (this.released) return this.ended('released while it waited');
+    }
+    await this.leaveLine();
+    return true;
+  }
+
+  /** @returns false when it has to go on in a new run */
+  async untilOver(): Promise<boolean> {
+    for (;;) {
+      if (this.state.state !== 'held') {
+        const left = await agentReads(this.state.host).readReservation(this.state.id);
+        if (left === null) {
+          await this.ended('something of higher priority took its memory');
+          return true;
+        }
+      }
+      this.show();
+      if (workflowInfo().continueAsNewSuggested) return false;
+      this.news = false;
+      const leftMs = Math.max(1, Date.parse(this.state.expiresAt ?? '') - Date.now());
+      await condition(() => this.released || this.news, leftMs, { summary: 'until it expires' });
+      const expired = Date.now() >= Date.parse(this.state.expiresAt ?? '');
+      if (!this.released && !expired) continue;
+      const reason = this.released ? 'released' : 'expired';
+      await agentReads(this.state.host).releaseReservation(this.state.id, reason);
+      await this.ended(reason);
+      return true;
+    }
+  }
+
+  private async askForRoom(): Promise<OperationOutcome | null> {
+    const { host } = this.state;
+    const { request } = this;
+    this.operations += 1;
+    const outcome = await executeChild(leaseOperation, {
+      workflowId: `${workflowId.lease(host, request.id)}/grant/${this.operations}`,
+      args: [
+        {
+          host,
+          goal: { kind: 'lease', tenant: reservationTenant(request.id), request },
+          requestedBy: request.holder,
+          priority: request.priority,
+        },
+      ],
+      searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
+      staticSummary: `room for ${request.holder}`,
+    }).catch(outcomeOf);
+    if (outcome?.status === 'done') {
+      const has = await agentReads(host).readReservation(request.id);
+      const expires = new Date(has?.expiresAtMs ?? Date.now() + request.ttlSeconds * 1000).toISOString();
+      const granted = { gpus: has?.gpus ?? [], epochs: outcome.epochs, expiresAt: expires };
+      this.state = { ...this.state, ...granted, state: 'held', position: null, reason: null };
+    }
+    return outcome;
+  }
+
+  private async renew(ttlSeconds: number): Promise<LeaseState> {
+    const has = await agentReads(this.state.host).renewReservation(this.state.id, ttlSeconds);
+    this.news = true;
+    if (has === null) throw ApplicationFailure.nonRetryable(`lease ${this.state.id} is over`, 'LeaseNotHeld');
+    this.state = { ...this.state, ttlSeconds, expiresAt: new Date(has.expiresAtMs).toISOString() };
+    return this.state;
+  }
+
+  private async ended(reason: string): Promise<false> {
+    this.state = { ...this.state, state: 'ended', position: null, reason };
+    this.show();
+    upsertSearchAttributes({ [SEARCH_ATTRIBUTES.outcome]: [reason.slice(0, 100)] });
+    await this.leaveLine();
+    return false;
+  }
+
+  /** A host that does not run has no line; the next operation starts it. */
+  private async waitInLine(): Promise<void> {
+    const { host, id, priority } = this.state;
+    await this.gpuHost(host).signal(signals.leaseWaits, { id, priority }).catch(unlessGone);
+  }
+
+  private async leaveLine(): Promise<void> {
+    const { host, id } = this.state;
+    await this.gpuHost(host).signal(signals.leaseLeaves, { id }).catch(unlessGone);
+  }
+
+  private gpuHost(host: string) {
+    return getExternalWorkflowHandle(workflowId.gpuHost(host));
+  }
+
+  private show(): void {
+    const { holder, mb, state, position, gpus, expiresAt, reason } = this.state;
+    const what = mb === null ? 'a whole GPU' : `${mb} MB`;
+    const lines = [`**${state}**: ${what} for ${holder}${gpus.length > 0 ? ` on ${gpus.join(', ')}` : ''}`];
+    if (position !== null) lines.push(`Number ${position} in the line.`);
+    if (expiresAt !== null) lines.push(`Until ${expiresAt}, if it is not renewed.`);
+    if (reason !== null) lines.push(reason);
+    setCurrentDetails(lines.join('\n\n'));
+  }
+}
+
+/** A refused or failed operation carries its outcome in the failure. */
+function outcomeOf(error: unknown): OperationOutcome | null {
+  if (!(error instanceof ChildWorkflowFailure)) throw error;
+  const details = error.cause instanceof ApplicationFailure ? error.cause.details : null;
+  return (details?.[0] as OperationOutcome | undefined) ?? null;
+}
+
+function unlessGone(error: unknown): void {
+  if (!isNotFound(error)) throw error;
+}

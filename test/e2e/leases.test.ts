@@ -1,0 +1,89 @@
+/** P7 and P5 for programs outside: leases on the simulated host at speed 1. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { LeaseState } from '../../src/contracts/lease.js';
+import { expectNoViolation, type Printed } from '../system/judge.js';
+import { type System, startSystem } from '../system/system.js';
+
+const VLM = 'qwen3-vl:8b';
+
+describe('a lease', { timeout: 60_000 }, () => {
+  let system: System;
+  beforeAll(async () => {
+    system = await startSystem({ config: { idle_timeout_seconds: 'never' } });
+  });
+  afterEach(() => expectNoViolation(system));
+  afterAll(() => system.stop());
+
+  const acquire = (id: string, mb: number, ...more: string[]) =>
+    system.json<LeaseState>(['lease', 'acquire', '--id', id, '--mb', String(mb), ...more]);
+  const states = async () => {
+    const { leases } = await system.json<{ leases: LeaseState[] }>(['lease', 'list']);
+    return Object.fromEntries(leases.map(({ id, state, position }) => [id, position === null ? state : position]));
+  };
+  const isOver = (id: string) => vi.waitFor(async () => expect(await states()).not.toHaveProperty(id), 15_000);
+
+  it('keeps memory free, with a fencing token, until it is released', async () => {
+    const state = await acquire('a', 15_000, '--ttl', '120');
+    expect(state).toMatchObject({ state: 'held', gpus: [expect.stringMatching(/^GPU-/)] });
+    expect(Object.values(state.epochs).every((epoch) => epoch > 0)).toBe(true);
+    const refused = await system.json<Printed>(['model', 'load', VLM, '--no-wait']);
+    expect(refused.workflow_id).toContain('model/');
+    // A person's load outranks it; a second lease of the same priority does not, and waits.
+    await system.client.workflow.getHandle(refused.workflow_id).result();
+    await isOver('a');
+    await system.json(['model', 'unload', VLM]);
+  });
+
+  it('waits in line by priority, and gets the memory that another gives back', async () => {
+    await acquire('first', 20_000, '--ttl', '120');
+    await acquire('low', 10_000, '--priority', '10', '--no-wait');
+    await acquire('high', 10_000, '--priority', '50', '--no-wait');
+    await vi.waitFor(async () => expect(await states()).toEqual({ first: 'held', high: 1, low: 2 }), 10_000);
+    await system.json(['lease', 'release', 'first']);
+    await vi.waitFor(async () => expect(await states()).toEqual({ high: 'held', low: 'held' }), 15_000);
+    await system.json(['lease', 'release', 'high']);
+    await system.json(['lease', 'release', 'low']);
+    await isOver('high');
+    await isOver('low');
+  });
+
+  it('ends by a durable timer when nobody renews it, also over a kill of both workers', async () => {
+    const { expiresAt } = await acquire('short', 4_000, '--ttl', '4');
+    await system.json(['lease', 'renew', 'short', '--ttl', '6']);
+    await system.control?.kill();
+    await system.agent?.kill();
+    system.startControl();
+    await system.startAgent();
+    await isOver('short');
+    expect(Date.now()).toBeGreaterThan(Date.parse(expiresAt ?? ''));
+    const { tenants } = await system.status();
+    expect(tenants.some(({ kind }) => kind === 'reservation')).toBe(false);
+    const late = await system.cli('lease', 'renew', 'short');
+    expect(late).toMatchObject({ code: 2, stderr: expect.stringContaining('There is no lease "short"') });
+  });
+
+  it('runs a command, and ends it when something of higher priority needs the memory', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vramflow-lease-'));
+    const log = join(folder, 'log');
+    const script = `const fs = require('fs'); fs.appendFileSync(${JSON.stringify(log)}, 'began '); process.on('SIGTERM', () => { fs.appendFileSync(${JSON.stringify(log)}, 'asked '); process.exit(7); }); setInterval(() => {}, 1e3);`;
+    const running = system.cli('lease', 'run', '--id', 'job', '--mb', '18000', '--', process.execPath, '-e', script);
+    await vi.waitFor(() => expect(readFileSync(log, 'utf8')).toBe('began '), 15_000);
+    const { outcome } = await system.json<Printed>(['mode', 'recording']);
+    expect(outcome.steps.map(({ tenant }) => tenant)).toContain('reservation/job');
+    // Given back at once, not after the grace.
+    expect(outcome.steps.find(({ tenant }) => tenant === 'reservation/job')?.ms).toBeLessThan(5_000);
+    expect(await running).toMatchObject({ code: 7 });
+    expect(readFileSync(log, 'utf8')).toBe('began asked ');
+    rmSync(folder, { recursive: true });
+  });
+
+  it('that can never be had is refused at once, and blocks nobody (pain 2)', async () => {
+    const { code, stdout } = await system.cli('lease', 'acquire', '--id', 'huge', '--mb', '90000', '-o', 'json');
+    expect(code).toBe(3);
+    expect((JSON.parse(stdout) as LeaseState).reason).toMatch(/reservation\/huge needs 90,000 MB/);
+    expect(await system.cli('lease', 'acquire', '--mb', 'many')).toMatchObject({ code: 2 });
+  });
+});
