@@ -42,6 +42,7 @@ export async function recordHistories(): Promise<string[]> {
       ...(await modeTransitions(system)),
       ...(await modelOperations(system)),
       ...(await phases(system)),
+      ...(await leases(system)),
       ...(await reconciliations(system)),
       ...(await idleUnloads(system)),
       ...(await hosts(system)),
@@ -112,6 +113,29 @@ async function phases(system: System): Promise<Recorded[]> {
   return [
     ...(await save(system, 'phasePreparation', { starts, swaps, fails, frees })),
     ...(await save(system, 'serviceOperation', { refused, restarts })),
+  ];
+}
+
+/** One that waits, is granted, and loses its memory to a phase; and the operation that granted it. */
+async function leases(system: System): Promise<Recorded[]> {
+  await run(system, ['phase', 'prepare', '4']);
+  const args = ['lease', 'acquire', '--id', 'recorded', '--mb', '9000', '--ttl', '600'];
+  await system.json([...args, '--no-wait']);
+  const held = (id: string) => system.client.workflow.getHandle(workflowId.lease(system.host, id));
+  const { runId } = await held('recorded').describe();
+  await run(system, ['phase', 'prepare', 'none']);
+  await system.until('the lease', ({ tenants }) => tenants.some(({ kind }) => kind === 'reservation'));
+  await run(system, ['phase', 'prepare', '4']);
+  await held('recorded').result();
+  const grants: Ids[] = [];
+  const listed = system.client.workflow.list({ query: 'WorkflowType = "leaseOperation"' });
+  for await (const { workflowId: id, runId: grant } of listed) grants.push({ workflow_id: id, run_id: grant });
+  const [granted] = grants;
+  if (granted === undefined) throw new Error('no operation of the lease is listed');
+  await run(system, ['phase', 'prepare', 'none']);
+  return [
+    ...(await save(system, 'lease', { isRevoked: { workflow_id: held('recorded').workflowId, run_id: runId } })),
+    ...(await save(system, 'leaseOperation', { grants: granted })),
   ];
 }
 

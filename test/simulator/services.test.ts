@@ -36,9 +36,9 @@ function play(content: object = { programs: [COMFY, VIDI] }) {
 
 describe('a services file', () => {
   it('lists programs, and leaves what it does not know to others', () => {
-    const content = { programs: [COMFY, VIDI], containers: [{ whatever: true }] };
-    expect(parseServicesFile(content)).toEqual({ programs: [COMFY, { ...VIDI, peakMb: null }] });
-    expect(parseServicesFile({})).toEqual({ programs: [] });
+    const content = { programs: [COMFY, VIDI], others: [{ whatever: true }] };
+    expect(parseServicesFile(content)).toEqual({ programs: [COMFY, { ...VIDI, peakMb: null }], containers: [] });
+    expect(parseServicesFile({})).toEqual({ programs: [], containers: [] });
   });
 
   it.each([
