@@ -1,6 +1,7 @@
 import { ServiceError } from '../adapters/services/driver.js';
 import type { Agent } from '../agent/agent.js';
 import { NotReady } from '../agent/services.js';
+import { tellUnloaded } from '../agent/tell.js';
 import type { AgentActivities, StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { CPU, tenantName } from '../contracts/names.js';
@@ -49,6 +50,8 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
     }
   }
   agent.setWorking(step.tenant, 'loading');
+  // What an earlier stop left to tell is over.
+  agent.unfinished.end(step.tenant);
   const startedAt = agent.now();
   try {
     const { health } = await agent.services.start(name, gpus, signal);
@@ -105,11 +108,14 @@ async function cleanUp(agent: Agent, name: string, tenant: string): Promise<void
 }
 
 /** Stops it, kills it when its grace has passed, and proves that its memory is back (P6). */
-async function stop(agent: Agent, { step, operation }: StepCall, signal: AbortSignal): Promise<StepResult> {
+async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<StepResult> {
+  const { step } = call;
   const name = tenantName(step.tenant);
   await agent.services.look(signal);
-  const beforeMb = usedMbOf(agent.sampler.latest());
   const { sight } = agent.services.view(name);
+  // A former agent may have been killed in the middle: what was used before is what it saw.
+  const former = sight.state === 'running' ? null : agent.unfinished.of(step.tenant);
+  const beforeMb = former?.beforeMb ?? usedMbOf(agent.sampler.latest());
   if (sight.state === 'unknown') {
     throw failure(FAILURE.driverUnavailable, `nobody can tell whether ${name} runs`, 'vramflow doctor says why');
   }
@@ -123,6 +129,7 @@ async function stop(agent: Agent, { step, operation }: StepCall, signal: AbortSi
   try {
     if (sight.state === 'running') {
       watchMemory(agent, step.tenant);
+      noteBegun(agent, call, beforeMb);
       const result = await agent.services.stop(name, { graceMs: limitMs * GRACE_SHARE, signal });
       agent.reclaims.gone(step.tenant);
       if (result === 'stuck') {
@@ -130,7 +137,7 @@ async function stop(agent: Agent, { step, operation }: StepCall, signal: AbortSi
         const remedy = 'see who holds it (nvidia-smi); its GPU takes nothing new until the memory is back';
         throw failure(FAILURE.serviceFailed, `${name} was killed and is still there`, remedy);
       }
-    }
+    } else if (former === null) noteBegun(agent, call, beforeMb);
     const goneAt = agent.now();
     await reclaimed(agent, step.tenant, signal);
     const proof: Proof = {
@@ -140,18 +147,23 @@ async function stop(agent: Agent, { step, operation }: StepCall, signal: AbortSi
       by: agent.reclaims.proof(step.tenant) ?? 'it does not run',
     };
     agent.setError(step.tenant, null);
-    agent.journal.append({
-      type: 'service_stopped',
-      subject: step.tenant,
-      message: `${name} is stopped: ${proof.by}`,
-      workflowId: operation.workflowId,
-      details: { ...proof, ms: Math.round(agent.now() - startedAt) },
-    });
+    tellUnloaded(agent, step.tenant, proof, Math.round(agent.now() - startedAt));
     return { acted: true, proof };
+  } catch (error) {
+    // One that is gone, but not proven free, stays to be told of by whoever proves it.
+    if (!signal.aborted || agent.services.view(name).sight.state === 'running') agent.unfinished.end(step.tenant);
+    throw error;
   } finally {
     agent.setWorking(step.tenant, null);
     sparse();
   }
+}
+
+/** An agent that is killed from here on leaves it to its successor to prove that the memory is back, and to say so. */
+function noteBegun(agent: Agent, { step, operation }: StepCall, beforeMb: Proof['beforeMb']): void {
+  const reclaim = agent.reclaims.stored(step.tenant);
+  const { workflowId } = operation;
+  agent.unfinished.begin(step.tenant, { kind: 'unload', workflowId, beforeMb, from: null, to: null, reclaim });
 }
 
 /** What its processes hold is to be proven free once they have ended. */

@@ -1,5 +1,5 @@
 import type { GpuSample } from '../adapters/gpu/reader.js';
-import { CPU, EMBEDDER } from '../contracts/names.js';
+import { CPU, EMBEDDER, isService, serviceTenant } from '../contracts/names.js';
 import type { Proof } from '../contracts/operation.js';
 import type { Agent } from './agent.js';
 import { tellMoved, tellUnloaded } from './tell.js';
@@ -9,7 +9,7 @@ import type { Begun } from './unfinished.js';
 const PROBE_MS = 10_000;
 
 /**
- * Takes up what a killed agent had begun and not told of, once this one has looked at Ollama and at the embedder.
+ * Takes up what a killed agent had begun and not told of, once this one has looked at Ollama, at the services and at the embedder.
  * What was not carried out is forgotten: its operation looks again. A load that was is told of by the probe that proves
  * it; an unload, or a move off a GPU, once a sample shows that the memory is back; a move after a probe (M8), too.
  */
@@ -25,7 +25,9 @@ export async function resumeUnfinished(agent: Agent): Promise<void> {
 function wasCarriedOut(agent: Agent, tenant: string, { kind, to }: Begun): boolean {
   const process = agent.embedder.process();
   if (kind === 'move') return process !== null && (process.gpu ?? CPU) === to;
-  const isListed = agent.watch.resident().some((one) => one.id === tenant);
+  const isListed = isService(tenant)
+    ? agent.services.views().some(({ name, sight }) => serviceTenant(name) === tenant && sight.state === 'running')
+    : agent.watch.resident().some((one) => one.id === tenant);
   return kind === 'load' ? isListed : !isListed;
 }
 

@@ -1,5 +1,5 @@
 /** The events of effects that have ended (M15), each told once: what tells it also ends its entry in `unfinished`. */
-import { CPU, EMBEDDER, tenantName } from '../contracts/names.js';
+import { CPU, EMBEDDER, isService, tenantName } from '../contracts/names.js';
 import type { Proof } from '../contracts/operation.js';
 import type { Agent } from './agent.js';
 
@@ -23,10 +23,11 @@ export function tellLoaded(agent: Agent, tenant: string, proof: Proof, ms: numbe
 export function tellUnloaded(agent: Agent, tenant: string, proof: Proof, ms: number | null): void {
   const begun = agent.unfinished.of(tenant);
   if (begun?.kind !== 'unload') return;
+  const ofService = isService(tenant);
   agent.journal.append({
-    type: 'model_unloaded',
+    type: ofService ? 'service_stopped' : 'model_unloaded',
     subject: tenant,
-    message: `${tenantName(tenant)} is unloaded: ${proof.by}`,
+    message: `${tenantName(tenant)} is ${ofService ? 'stopped' : 'unloaded'}: ${proof.by}`,
     workflowId: begun.workflowId,
     details: { ...proof, ms },
   });
