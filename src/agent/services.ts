@@ -30,7 +30,7 @@ export interface ServiceView {
   health: ServiceHealth;
   /** The GPUs that it was started on; null: nobody knows. */
   gpus: string[] | null;
-  /** It died, and is not started again by itself before its back-off has passed: why. */
+  /** It died or is unhealthy, and is not started again by itself before its back-off has passed: why. */
   heldBack: string | null;
 }
 
@@ -163,17 +163,24 @@ export class Services {
     });
   }
 
-  /** @returns `stuck` when it was killed and is still there */
+  /** @returns `stuck` when it was killed and is still there. @throws the signal's reason: it goes on, or ends a moment later */
   async stop(name: string, options: { graceMs: number; signal: AbortSignal }): Promise<'stopped' | 'stuck'> {
     const one = this.find(name);
     return this.working(one, async () => {
       this.apply(one, { kind: 'stopping', atMs: this.now() });
-      const result = await one.service.driver.stop(name, options);
-      this.follow(one);
-      // Who stops it by hand starts it anew at once if he likes.
-      one.restarts = 0;
-      one.heldBack = null;
-      return result;
+      try {
+        const result = await one.service.driver.stop(name, options);
+        this.follow(one);
+        // Who stops it by hand starts it anew at once if he likes.
+        one.restarts = 0;
+        one.heldBack = null;
+        return result;
+      } catch (error) {
+        this.follow(one);
+        // The stop was given up: nobody wants it to end any more.
+        if (one.run !== null) this.watch(one, this.sightOf(one));
+        throw error;
+      }
     });
   }
 
@@ -246,9 +253,15 @@ export class Services {
 
   private began(one: Tracked, sight: ServiceSight): void {
     one.run = sight.run;
+    this.watch(one, sight);
+    if (one.worked === 0) this.tell({ kind: 'appeared', service: one.service.name });
+  }
+
+  /** Finds out anew whether its run works. */
+  private watch(one: Tracked, sight: ServiceSight): void {
+    one.checking?.abort(new Error('it is checked anew'));
     // A start that nobody here made has its age: it gets no second start period.
     this.apply(one, { kind: 'started', atMs: this.now() - (sight.runningForMs ?? 0) });
-    if (one.worked === 0) this.tell({ kind: 'appeared', service: one.service.name });
     if (one.service.probe === null) {
       this.apply(one, { kind: 'checked', atMs: this.now(), ok: true, detail: 'it runs; no check is configured' });
     } else void this.check(one, one.service.probe);
@@ -267,7 +280,7 @@ export class Services {
     this.tell({ kind: 'died', service: one.service.name, reason });
   }
 
-  /** P8: a service that dies again and again is started again less and less often. */
+  /** P8: a service that dies, or is unhealthy, again and again is started again less and less often. */
   private holdBack(one: Tracked, reason: string, healthyForMs: number): void {
     const { delayMs, restarts } = nextRestart(one.restarts, healthyForMs);
     one.restarts = restarts;
@@ -285,9 +298,9 @@ export class Services {
     const stop = new AbortController();
     one.checking = stop;
     while (!this.stopped && !stop.signal.aborted && one.run === run) {
-      const before = one.health.state;
       const result = await probe.check(stop.signal).catch(() => null);
-      if (result === null || one.run !== run) return;
+      if (result === null || stop.signal.aborted || one.run !== run) return;
+      const before = one.health.state;
       this.apply(one, { kind: 'checked', atMs: this.now(), ok: result.ok, detail: result.detail });
       const after = one.health.state;
       if (after !== before && one.worked === 0) {
