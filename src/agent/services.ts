@@ -167,12 +167,13 @@ export class Services {
   async stop(name: string, options: { graceMs: number; signal: AbortSignal }): Promise<'stopped' | 'stuck'> {
     const one = this.find(name);
     return this.working(one, async () => {
+      const wasUnwell = one.health.state === 'unhealthy';
       this.apply(one, { kind: 'stopping', atMs: this.now() });
       try {
         const result = await one.service.driver.stop(name, options);
         this.follow(one);
-        // Who stops it by hand starts it anew at once if he likes.
-        one.restarts = 0;
+        // Who stops it by hand starts it anew at once if he likes; one that is unwell again and again waits (P8).
+        if (!wasUnwell) one.restarts = 0;
         one.heldBack = null;
         return result;
       } catch (error) {
@@ -300,16 +301,25 @@ export class Services {
     while (!this.stopped && !stop.signal.aborted && one.run === run) {
       const result = await probe.check(stop.signal).catch(() => null);
       if (result === null || stop.signal.aborted || one.run !== run) return;
-      const before = one.health.state;
+      const before = one.health;
       this.apply(one, { kind: 'checked', atMs: this.now(), ok: result.ok, detail: result.detail });
-      const after = one.health.state;
-      if (after !== before && one.worked === 0) {
-        if (after === 'unhealthy') this.tell({ kind: 'unhealthy', service: one.service.name, reason: result.detail });
-        if (after === 'ready' && before === 'unhealthy') this.tell({ kind: 'healthy', service: one.service.name });
-      }
+      if (one.health.state !== before.state && one.worked === 0) this.changed(one, before, result.detail);
       const waitMs = nextCheckInMs(one.health, one.service.health);
       // A stop is under way.
       await this.pauseOrAbort(waitMs ?? one.service.health.intervalMs, stop.signal);
+    }
+  }
+
+  /** Its state is another after a check that no operation waits for. */
+  private changed(one: Tracked, before: ServiceHealth, reason: string): void {
+    const service = one.service.name;
+    if (one.health.state === 'unhealthy') {
+      this.holdBack(one, reason, before.state === 'ready' ? this.now() - before.sinceMs : 0);
+      this.tell({ kind: 'unhealthy', service, reason });
+    }
+    if (one.health.state === 'ready' && before.state === 'unhealthy') {
+      one.heldBack = null;
+      this.tell({ kind: 'healthy', service });
     }
   }
 

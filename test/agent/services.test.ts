@@ -89,4 +89,54 @@ describe('the services of an agent', () => {
     await vi.waitFor(() => expect(state()).toBe('ready'));
     await services.close();
   });
+
+  /** Starts it, makes it unwell by `fall`, and starts it anew as a reconciliation does: the waits, ms. */
+  async function waitsOf(times: number, fall: (parts: ReturnType<typeof servicesOn>) => void): Promise<number[]> {
+    vi.useFakeTimers();
+    const driver = new FakeDriver();
+    const parts = servicesOn(driver);
+    const { services, health, news, state } = parts;
+    const until = async (holds: () => boolean): Promise<number> => {
+      const began = performance.now();
+      while (!holds() && performance.now() - began < 100_000) await vi.advanceTimersByTimeAsync(50);
+      expect(holds()).toBe(true);
+      return performance.now() - began;
+    };
+    const waits: number[] = [];
+    for (let time = 0; time < times; time += 1) {
+      const start = services.start('one', [], never());
+      await until(() => state() === 'ready');
+      await start;
+      fall(parts);
+      await until(() => services.view('one').heldBack !== null);
+      waits.push(await until(() => news.at(-1)?.kind === 'released'));
+      health.ok = true;
+      await services.stop('one', { graceMs: 0, signal: never() });
+    }
+    await services.close();
+    return waits.map((wait) => Math.round(wait / 500) * 500);
+  }
+
+  it('P8: one that becomes unhealthy again and again is started anew less and less often', async () => {
+    expect(await waitsOf(4, ({ health }) => void (health.ok = false))).toEqual([1_000, 2_000, 4_000, 8_000]);
+  });
+
+  it('one that is well again by itself is not held back', async () => {
+    vi.useFakeTimers();
+    const driver = new FakeDriver();
+    const { services, health, news, state } = servicesOn(driver);
+    const start = services.start('one', [], never());
+    await vi.advanceTimersByTimeAsync(200);
+    await start;
+    health.ok = false;
+    await vi.advanceTimersByTimeAsync(300);
+    expect(state()).toBe('unhealthy');
+    expect(services.view('one').heldBack).toMatch(/503; started again in 1 s/);
+    health.ok = true;
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(state()).toBe('ready');
+    expect(services.view('one').heldBack).toBeNull();
+    expect(news.map(({ kind }) => kind)).toEqual(['unhealthy', 'healthy']);
+    await services.close();
+  });
 });
