@@ -52,6 +52,9 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
     }
   }
   agent.setWorking(step.tenant, 'loading');
+  // What an earlier stop left to tell is over.
+  const left = agent.unfinished.of(step.tenant);
+  if (left !== null) agent.unfinished.end(step.tenant, left);
   const startedAt = agent.now();
   try {
     const { health } = await agent.services.start(name, gpus, signal);
@@ -108,11 +111,14 @@ async function cleanUp(agent: Agent, name: string, tenant: string): Promise<void
 }
 
 /** Stops it, kills it when its grace has passed, and proves that its memory is back (P6). */
-async function stop(agent: Agent, { step, operation }: StepCall, signal: AbortSignal): Promise<StepResult> {
+async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<StepResult> {
+  const { step, operation } = call;
   const name = tenantName(step.tenant);
   await agent.services.look(signal);
-  const beforeMb = usedMbOf(agent.sampler.latest());
   const { sight } = agent.services.view(name);
+  // An attempt that was cut short had seen what was used before.
+  let begun = sight.state === 'absent' ? agent.unfinished.of(step.tenant) : null;
+  const beforeMb = begun?.beforeMb ?? usedMbOf(agent.sampler.latest());
   if (sight.state === 'unknown') {
     throw failure(FAILURE.driverUnavailable, `nobody can tell whether ${name} runs`, 'vramflow doctor says why');
   }
@@ -120,8 +126,6 @@ async function stop(agent: Agent, { step, operation }: StepCall, signal: AbortSi
     return { acted: false, proof: { beforeMb, afterMb: beforeMb, reclaimMs: null, by: 'it does not run' } };
   }
   const limitMs = attemptMs(step, agent.policy);
-  // An attempt that was cut short had seen what was used before.
-  let begun = sight.state === 'absent' ? agent.unfinished.of(step.tenant) : null;
   agent.setWorking(step.tenant, 'unloading');
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();

@@ -55,6 +55,7 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
     priority: policy.priority,
     allowCpu: false,
     configured: true,
+    ...(state === 'unhealthy' && view !== undefined && view.heldBack !== null ? { heldBack: true } : {}),
   };
 }
 

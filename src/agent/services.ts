@@ -30,7 +30,7 @@ export interface ServiceView {
   health: ServiceHealth;
   /** The GPUs that it was started on; null: nobody knows. */
   gpus: string[] | null;
-  /** It died, and is not started again by itself before its back-off has passed: why. */
+  /** It died or is unhealthy, and is not started again by itself before its back-off has passed: why. */
   heldBack: string | null;
 }
 
@@ -165,17 +165,25 @@ export class Services {
     });
   }
 
-  /** @returns `stuck` when it was killed and is still there */
+  /** @returns `stuck` when it was killed and is still there. @throws the signal's reason: it goes on, or ends a moment later */
   async stop(name: string, options: { graceMs: number; signal: AbortSignal }): Promise<'stopped' | 'stuck'> {
     const one = this.find(name);
     return this.working(one, async () => {
+      const wasUnwell = one.health.state === 'unhealthy';
       this.apply(one, { kind: 'stopping', atMs: this.now() });
-      const result = await one.service.driver.stop(name, options);
-      this.follow(one);
-      // Who stops it by hand starts it anew at once if he likes.
-      one.restarts = 0;
-      one.heldBack = null;
-      return result;
+      try {
+        const result = await one.service.driver.stop(name, options);
+        this.follow(one);
+        // Who stops it by hand starts it anew at once if he likes; one that is unwell again and again waits (P8).
+        if (!wasUnwell) one.restarts = 0;
+        one.heldBack = null;
+        return result;
+      } catch (error) {
+        this.follow(one);
+        // The stop was given up: nobody wants it to end any more.
+        if (one.run !== null) this.watch(one, this.sightOf(one));
+        throw error;
+      }
     });
   }
 
@@ -248,9 +256,15 @@ export class Services {
 
   private began(one: Tracked, sight: ServiceSight): void {
     one.run = sight.run;
+    this.watch(one, sight);
+    if (one.worked === 0) this.tell({ kind: 'appeared', service: one.service.name });
+  }
+
+  /** Finds out anew whether its run works. */
+  private watch(one: Tracked, sight: ServiceSight): void {
+    one.checking?.abort(new Error('it is checked anew'));
     // A start that nobody here made has its age: it gets no second start period.
     this.apply(one, { kind: 'started', atMs: this.now() - (sight.runningForMs ?? 0) });
-    if (one.worked === 0) this.tell({ kind: 'appeared', service: one.service.name });
     if (one.service.probe !== null) void this.check(one, one.service.probe);
     else this.later(Math.max(0, UNCHECKED_MS - (sight.runningForMs ?? 0)), () => this.lasts(one, sight.run));
   }
@@ -274,7 +288,7 @@ export class Services {
     this.tell({ kind: 'died', service: one.service.name, reason });
   }
 
-  /** P8: a service that dies again and again is started again less and less often. */
+  /** P8: a service that dies, or is unhealthy, again and again is started again less and less often. */
   private holdBack(one: Tracked, reason: string, healthyForMs: number): void {
     const { delayMs, restarts } = nextRestart(one.restarts, healthyForMs);
     one.restarts = restarts;
@@ -292,18 +306,27 @@ export class Services {
     const stop = new AbortController();
     one.checking = stop;
     while (!this.stopped && !stop.signal.aborted && one.run === run) {
-      const before = one.health.state;
       const result = await probe.check(stop.signal).catch(() => null);
-      if (result === null || one.run !== run) return;
+      if (result === null || stop.signal.aborted || one.run !== run) return;
+      const before = one.health;
       this.apply(one, { kind: 'checked', atMs: this.now(), ok: result.ok, detail: result.detail });
-      const after = one.health.state;
-      if (after !== before && one.worked === 0) {
-        if (after === 'unhealthy') this.tell({ kind: 'unhealthy', service: one.service.name, reason: result.detail });
-        if (after === 'ready' && before === 'unhealthy') this.tell({ kind: 'healthy', service: one.service.name });
-      }
+      if (one.health.state !== before.state && one.worked === 0) this.changed(one, before, result.detail);
       const waitMs = nextCheckInMs(one.health, one.service.health);
       // A stop is under way.
       await this.pauseOrAbort(waitMs ?? one.service.health.intervalMs, stop.signal);
+    }
+  }
+
+  /** Its state is another after a check that no operation waits for. */
+  private changed(one: Tracked, before: ServiceHealth, reason: string): void {
+    const service = one.service.name;
+    if (one.health.state === 'unhealthy') {
+      this.holdBack(one, reason, before.state === 'ready' ? this.now() - before.sinceMs : 0);
+      this.tell({ kind: 'unhealthy', service, reason });
+    }
+    if (one.health.state === 'ready' && before.state === 'unhealthy') {
+      one.heldBack = null;
+      this.tell({ kind: 'healthy', service });
     }
   }
 

@@ -81,6 +81,8 @@ export interface TenantObservation {
   allowCpu: boolean;
   /** True for the models and the embedder of the configuration; false for what someone else loaded. */
   configured: boolean;
+  /** A service that is unhealthy, and is not started anew by itself before its back-off has passed (P8). */
+  heldBack?: boolean;
 }
 
 export interface DriverObservation {

@@ -171,15 +171,16 @@ const restoredTo = (tenant: string, policy: HostPolicy): Wish =>
 const modeWishes = (policy: HostPolicy, mode: string): Record<string, Wish> =>
   Object.hasOwn(policy.modes, mode) ? (policy.modes[mode]?.wishes ?? {}) : {};
 
-const stateOf = (tenant: string, { observed }: Situation) =>
-  observed.tenants.find((candidate) => candidate.id === tenant)?.state;
+const stateOf = (tenant: string, situation: Situation) => find(tenant, situation)?.state;
+
+const find = (tenant: string, { observed }: Situation) => observed.tenants.find((candidate) => candidate.id === tenant);
 
 const isResident = (tenant: string, situation: Situation): boolean =>
   ['resident', 'loading'].includes(stateOf(tenant, situation) ?? 'absent');
 
 /** Gone, and the driver says so. What failed for good is not tried again by itself (M19); what is unknown has not died. */
 const hasDied = (tenant: string, situation: Situation): boolean =>
-  ['absent', 'unhealthy'].includes(stateOf(tenant, situation) ?? '');
+  ['absent', 'unhealthy'].includes(stateOf(tenant, situation) ?? '') && find(tenant, situation)?.heldBack !== true;
 
 function priorityOf(tenant: string, { policy, observed }: Situation): number {
   const configured = policy.models.find((model) => modelTenant(model.name) === tenant)?.priority;

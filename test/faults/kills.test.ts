@@ -11,7 +11,7 @@ import { judgeHost } from '../judge/judge.js';
 import { settle } from '../judge/settled.js';
 import { beginTrace } from '../judge/trace.js';
 import { type System, startSystem } from '../system/system.js';
-import { type Mode, POINTS } from './points.js';
+import { idOfAsked, type Mode, POINTS } from './points.js';
 import { endOrphans, isOllama, killAndRestart, VICTIMS } from './victims.js';
 
 const SOAK = process.env['VRAMFLOW_SOAK'] === '1';
@@ -47,7 +47,11 @@ describe(`a mode switch and kill -9, seed ${SEED}`, () => {
       await from(system, mode === 'recording' ? 'autopilot' : 'recording');
       const trace = await beginTrace(system);
       const caller = system.cli('mode', 'set', mode, '-o', 'json');
-      const since = { seq: trace.firstSeq, journal: trace.firstJournal, workflowId: await idOfSwitch(system, mode) };
+      const since = {
+        seq: trace.firstSeq,
+        journal: trace.firstJournal,
+        workflowId: await idOfAsked(system, (goal) => goal.kind === 'mode' && goal.mode === mode),
+      };
       await point.reached(system, since);
       if (isOllama(victim)) trace.disturbedMs.push(Date.now());
       await killAndRestart(system, victim);
@@ -97,17 +101,6 @@ async function from(system: System, mode: Mode): Promise<void> {
   const { execution_mode, vlm_state } = await system.status();
   const stands = execution_mode === mode && (vlm_state === 'loaded') === (mode === 'recording');
   if (!stands) await system.json(['mode', 'set', mode]);
-}
-
-/** The command line names its workflow itself: the host knows it as soon as it asks for its turn. */
-async function idOfSwitch(system: System, mode: Mode): Promise<string> {
-  const end = Date.now() + 20_000;
-  while (Date.now() < end) {
-    const { turns, queue } = await system.hostState();
-    const asked = [...turns, ...queue].find(({ goal }) => goal.kind === 'mode' && goal.mode === mode);
-    if (asked) return asked.operation.workflowId;
-  }
-  throw new Error(`the switch to ${mode} did not ask for its turn`);
 }
 
 async function timerStatus({ client, host }: System): Promise<string> {

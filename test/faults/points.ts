@@ -1,17 +1,18 @@
-/** The points of a mode switch at which something is killed, each awaited by what can be seen of it from outside. */
+/** The points of an operation at which something is killed, each awaited by what can be seen of it from outside. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { JournalEntry } from '../../src/contracts/journal.js';
+import type { OperationGoal } from '../../src/contracts/operation.js';
 import type { RecordEntry } from '../../src/simulator/record.js';
 import type { System } from '../system/system.js';
 
 export interface Point {
   name: string;
-  /** Resolves when the switch that began after `since` has come so far. */
+  /** Resolves when the operation that began after `since` has come so far. */
   reached(system: System, since: Since): Promise<void>;
 }
 
-/** Where the record and the journal were when the switch was asked for, and the workflow's id. */
+/** Where the record and the journal were when the operation was asked for, and the workflow's id. */
 export interface Since {
   seq: number;
   journal: number;
@@ -22,7 +23,7 @@ export interface Since {
 const LOOK_MS = 10;
 const BOUND_MS = 20_000;
 
-const byRecord = (name: string, matches: (entry: RecordEntry) => boolean): Point => ({
+export const byRecord = (name: string, matches: (entry: RecordEntry) => boolean): Point => ({
   name,
   reached: (system, { seq }) =>
     bounded(
@@ -31,7 +32,7 @@ const byRecord = (name: string, matches: (entry: RecordEntry) => boolean): Point
     ),
 });
 
-const byLook = (name: string, holds: (system: System, since: Since) => Promise<boolean>): Point => ({
+export const byLook = (name: string, holds: (system: System, since: Since) => Promise<boolean>): Point => ({
   name,
   async reached(system, since) {
     const end = Date.now() + BOUND_MS;
@@ -39,42 +40,42 @@ const byLook = (name: string, holds: (system: System, since: Since) => Promise<b
       if (await holds(system, since)) return;
       await pause(LOOK_MS);
     }
-    throw new Error(`the switch did not come to the point "${name}"`);
+    throw new Error(`the operation did not come to the point "${name}"`);
   },
 });
 
 async function bounded(name: string, awaited: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`the switch did not come to the point "${name}"`)), BOUND_MS);
+    timer = setTimeout(() => reject(new Error(`the operation did not come to the point "${name}"`)), BOUND_MS);
   });
   await Promise.race([awaited, late]).finally(() => clearTimeout(timer));
 }
 
-const STEPS = ['loadTenant', 'unloadTenant', 'moveEmbedder'];
+const STEPS = ['loadTenant', 'unloadTenant', 'moveEmbedder', 'startService', 'stopService'];
 
-const granted = byLook('turn granted', async (system, { workflowId }) => {
+export const granted = byLook('turn granted', async (system, { workflowId }) => {
   const { turns } = await system.hostState();
   return turns.some(({ operation }) => operation.workflowId === workflowId);
 });
-const observed = byLook('observed', async (system, { workflowId }) => {
+export const observed = byLook('observed', async (system, { workflowId }) => {
   const { turns } = await system.status();
   return turns.some((turn) => turn.workflow_id === workflowId);
 });
-const planned = byLook('planned', async ({ client }, { workflowId }) => {
+export const planned = byLook('planned', async ({ client }, { workflowId }) => {
   const { events } = await client.workflow.getHandle(workflowId).fetchHistory();
   return (events ?? []).some(({ activityTaskScheduledEventAttributes: scheduled }) =>
     STEPS.includes(scheduled?.activityType?.name ?? ''),
   );
 });
-const concluded = byLook('concluded', (system, since) =>
+export const concluded = byLook('concluded', (system, since) =>
   Promise.resolve(
     journalOnDisk(system).some(
       ({ sequence, workflowId }) => sequence > since.journal && workflowId === since.workflowId,
     ),
   ),
 );
-const released = byLook('released', async (system, since) => {
+export const released = byLook('released', async (system, since) => {
   const { turns, queue } = await system.hostState();
   const ended = journalOnDisk(system).some(
     ({ sequence, type, workflowId }) =>
@@ -83,8 +84,19 @@ const released = byLook('released', async (system, since) => {
   return ended && [...turns, ...queue].every(({ operation }) => operation.workflowId !== since.workflowId);
 });
 
+/** A caller names its workflow itself: the host knows it as soon as it asks for its turn. */
+export async function idOfAsked(system: System, isMeant: (goal: OperationGoal) => boolean): Promise<string> {
+  const end = Date.now() + BOUND_MS;
+  while (Date.now() < end) {
+    const { turns, queue } = await system.hostState();
+    const asked = [...turns, ...queue].find(({ goal }) => isMeant(goal));
+    if (asked) return asked.operation.workflowId;
+  }
+  throw new Error('the operation did not ask for its turn');
+}
+
 /** Read beside the agent: it may be the one that is killed. A line that is half written is not there yet. */
-function journalOnDisk({ folder, host }: System): JournalEntry[] {
+export function journalOnDisk({ folder, host }: System): JournalEntry[] {
   return readFileSync(`${folder}/data/agents/${host}/simulated/journal.jsonl`, 'utf8')
     .split('\n')
     .slice(0, -1)

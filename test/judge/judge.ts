@@ -67,7 +67,7 @@ export function judge(evidence: Evidence): string[] {
 const own = ({ record, trace }: Evidence): RecordEntry[] => record.filter(({ seq }) => seq > trace.firstSeq);
 
 /** No card over its total, no out-of-memory, books that balance. What others took in the middle of a step excuses it. */
-function memory(evidence: Evidence): string[] {
+export function memory(evidence: Pick<Evidence, 'record' | 'trace' | 'windows'>): string[] {
   const { record, trace, windows } = evidence;
   return violations(record)
     .filter(({ seq }) => seq > trace.firstSeq)
@@ -83,7 +83,7 @@ function memory(evidence: Evidence): string[] {
 }
 
 /** Somebody outside vramflow took memory between two moments. */
-const othersTook = (evidence: Evidence, fromMs: number, toMs: number): boolean =>
+const othersTook = (evidence: Pick<Evidence, 'record' | 'trace'>, fromMs: number, toMs: number): boolean =>
   evidence.record
     .filter(isOf('allocated'))
     .some(
@@ -93,7 +93,7 @@ const othersTook = (evidence: Evidence, fromMs: number, toMs: number): boolean =
         (entry.holderKind === 'compute' || (entry.holderKind === 'runner' && isDirect(evidence, wall(entry)))),
     );
 
-const isDirect = ({ trace }: Evidence, at: number): boolean =>
+const isDirect = ({ trace }: Pick<Evidence, 'trace'>, at: number): boolean =>
   trace.direct.some(({ fromMs, toMs }) => fromMs - SLACK_MS <= at && at <= toMs + SLACK_MS);
 
 /** M3: each runner is loaded once, then unloads, then is gone; and a model has one runner at a time. */
@@ -131,7 +131,7 @@ function lifeOfModels(evidence: Evidence): string[] {
 }
 
 /** M11: no two changes of different operations overlap on a device, and no older epoch acts after a newer one. */
-function oneAfterTheOther({ windows }: Evidence): string[] {
+export function oneAfterTheOther({ windows }: Pick<Evidence, 'windows'>): string[] {
   const complaints: string[] = [];
   for (const [index, one] of windows.entries()) {
     for (const other of windows.slice(index + 1)) {

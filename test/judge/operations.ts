@@ -16,7 +16,13 @@ export interface StepWindow {
   ended: 'completed' | 'failed' | 'cancelled' | 'lost';
 }
 
-const KINDS: Record<string, StepWindow['kind']> = { loadTenant: 'load', unloadTenant: 'unload', moveEmbedder: 'move' };
+const KINDS: Record<string, StepWindow['kind']> = {
+  loadTenant: 'load',
+  unloadTenant: 'unload',
+  moveEmbedder: 'move',
+  startService: 'load',
+  stopService: 'unload',
+};
 
 type History = Awaited<ReturnType<ReturnType<Client['workflow']['getHandle']>['fetchHistory']>>;
 type HistoryEvent = NonNullable<History['events']>[number];

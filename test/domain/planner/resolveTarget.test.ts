@@ -133,6 +133,9 @@ describe('reconciliation', () => {
 
   test('not what idle unload or a person took away, nor what failed for good, nor what nobody knows of', () => {
     expect(resolve(reconcile, { wanted: [] }).wishes).toEqual({});
+    const unwell = llava({ ...on(4000), state: 'unhealthy' });
+    expect(resolve(reconcile, { wanted: [LLAVA] }, [unwell]).wishes).toEqual({ [LLAVA]: ifItFits });
+    expect(resolve(reconcile, { wanted: [LLAVA] }, [{ ...unwell, heldBack: true }]).wishes).toEqual({});
     for (const state of ['error', 'unknown', 'unloading'] as const) {
       expect(resolve(reconcile, { wanted: [VLM] }, [vlm({ state }), clip()]).wishes).toEqual({});
     }
