@@ -31,6 +31,8 @@ const SEED = Number(process.env['VRAMFLOW_SEED'] ?? Date.now() % 1_000);
 const SPEED = 3;
 const CASE_MS = 90_000;
 const SETTLE_MS = 40_000;
+/** Characters of the control worker's log in the message of a failed test. */
+const LOG_TAIL = 4_000;
 const OURS = VICTIMS.filter((victim) => !victim.startsWith('ollama'));
 const RUNS_IN: Record<Phase, string> = { '3': 'cosyvoice', '4': 'comfyui' };
 /** An operation that went on without the proof would have ended by then. */
@@ -94,7 +96,8 @@ describe(`a phase preparation and kill -9, seed ${SEED}`, () => {
       expect(stdout, `exit code ${code}: ${stderr}`).not.toBe('');
       const { outcome } = JSON.parse(stdout) as Printed;
       expect(outcome.status, outcome.summary).toBe('done');
-      expect(await settleServices(system, pipeline, 0, SETTLE_MS)).toEqual([]);
+      const unsettled = await settleServices(system, pipeline, 0, SETTLE_MS);
+      expect(unsettled, system.control?.log().slice(-LOG_TAIL)).toEqual([]);
       expect(await serviceStates(system)).toEqual({
         comfyui: 'stopped',
         cosyvoice: 'stopped',

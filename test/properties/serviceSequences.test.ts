@@ -25,7 +25,7 @@ const ENOUGH_FAILURES = 5;
 
 /** Short bounds, so that a fault that lasts is seen through within a sequence. */
 const bounds = { max_load_retries: 2, degraded_retry_seconds: 1, reconcile_seconds: 5, vram_poll_ms: 100 };
-const service = { start_timeout_seconds: 5, stop_timeout_seconds: 3 };
+const service = { start_timeout_seconds: 8, stop_timeout_seconds: 5 };
 const health = { interval_seconds: 0.2, timeout_seconds: 2, failures: 2 };
 
 const many = {
@@ -56,7 +56,7 @@ const PROFILES: { preset: string; pipeline: Pipeline }[] = [
         half: { vramMb: 11_000, priority: 35 },
         other: { vramMb: 9_000, priority: 5 },
       },
-      phases: { none: [], all: ['large2', 'large3', 'large4', 'large5', 'half'], few: ['half', 'other', 'large1'] },
+      phases: { none: [], all: ['large3', 'large4', 'large5', 'half'], few: ['half', 'other', 'large1'] },
     },
   },
 ];
@@ -119,6 +119,6 @@ describe('random sequences about services', () => {
       await Promise.all(hosts.map(work));
       expect(failures.join('\n\n')).toBe('');
     },
-    SOAK ? 4 * 3_600_000 : 10 * 60_000,
+    SOAK ? 4 * 3_600_000 : 12 * 60_000,
   );
 });
