@@ -2,15 +2,14 @@
  * Law 5 for the processes that vramflow itself is made of: a process is ours when boot id, pid, start time and the
  * marker in its environment are those that we wrote down. What cannot be proven is never signalled.
  */
-import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { z } from 'zod';
 
+import * as proc from '../processes/proc.js';
 import { EmbeddedServerError } from './errors.js';
 
-/** Carries the marker. A process that we start has its own value, so it never passes for its parent. */
-export const OWNER_VARIABLE = 'VRAMFLOW_OWNER';
+export { OWNER_VARIABLE } from '../processes/proc.js';
 
 export const identitySchema = z.object({
   bootId: z.string(),
@@ -26,7 +25,7 @@ const POLL_MS = 50;
 
 /** The identity of a live process that carries this marker, or null (gone, not readable, another marker). */
 export async function identify(pid: number, marker: string): Promise<Identity | null> {
-  const [bootId, stat, carried] = await Promise.all([readBootId(), readStat(pid), readMarker(pid)]);
+  const [bootId, stat, carried] = await Promise.all([proc.readBootId(), lookAtLive(pid), markerOf(pid)]);
   if (bootId === null || stat === null || carried !== marker) return null;
   return { bootId, pid, startTicks: stat.startTicks, marker };
 }
@@ -39,7 +38,7 @@ export async function identifyStarted(pid: number, marker: string): Promise<Iden
   for (let look = 0; look < 100; look++) {
     const identity = await identify(pid, marker);
     if (identity !== null) return identity;
-    if ((await readStat(pid)) === null) return null;
+    if ((await lookAtLive(pid)) === null) return null;
     await delay(10);
   }
   return null;
@@ -47,7 +46,7 @@ export async function identifyStarted(pid: number, marker: string): Promise<Iden
 
 /** Whether the process of this identity lives still. */
 export async function lives(identity: Identity): Promise<boolean> {
-  const [bootId, stat] = await Promise.all([readBootId(), readStat(identity.pid)]);
+  const [bootId, stat] = await Promise.all([proc.readBootId(), lookAtLive(identity.pid)]);
   if (bootId !== identity.bootId || stat?.startTicks !== identity.startTicks) return false;
   const now = await identifyStarted(identity.pid, identity.marker);
   return now?.startTicks === identity.startTicks;
@@ -55,18 +54,16 @@ export async function lives(identity: Identity): Promise<boolean> {
 
 /** Leaders of a process group that carry this marker: started by us, though no record says so. */
 export async function findByMarker(marker: string): Promise<Identity[]> {
-  let names: string[];
+  let found: proc.ProcessSight[];
   try {
-    names = await readdir('/proc');
+    found = await proc.findByMarker(marker);
   } catch {
     // No /proc: nothing can be found this way.
     return [];
   }
-  const pids = names.filter((name) => /^\d+$/.test(name)).map(Number);
-  const leaders = await Promise.all(
-    pids.map(async (pid) => ((await readStat(pid))?.group === pid ? identify(pid, marker) : null)),
-  );
-  return leaders.filter((leader) => leader !== null);
+  const leaders = found.filter(({ pid, group }) => pid === group);
+  const identities = await Promise.all(leaders.map(({ pid }) => identify(pid, marker)));
+  return identities.filter((identity) => identity !== null);
 }
 
 /**
@@ -104,31 +101,13 @@ function signalGroup(pid: number, signal: 'SIGTERM' | 'SIGKILL'): void {
   }
 }
 
-async function readBootId(): Promise<string | null> {
-  return (await readProc('/proc/sys/kernel/random/boot_id'))?.trim() ?? null;
+/** Null when it has ended (a zombie has, too) or cannot be looked at: either way nothing is proven. */
+async function lookAtLive(pid: number): Promise<proc.ProcessSight | null> {
+  const sight = await proc.lookAt(pid);
+  return typeof sight === 'string' || sight.ended ? null : sight;
 }
 
-/** Null when it has ended (a zombie has, too) or cannot be read. */
-async function readStat(pid: number): Promise<{ group: number; startTicks: number } | null> {
-  const text = await readProc(`/proc/${pid}/stat`);
-  if (text === null) return null;
-  // The name stands in brackets and may hold blanks and brackets; fields are counted from the state on.
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  if (fields[0] === 'Z' || fields[0] === 'X') return null;
-  return { group: Number(fields[2]), startTicks: Number(fields[19]) };
-}
-
-async function readMarker(pid: number): Promise<string | null> {
-  const prefix = `${OWNER_VARIABLE}=`;
-  const entry = (await readProc(`/proc/${pid}/environ`))?.split('\0').find((line) => line.startsWith(prefix));
-  return entry?.slice(prefix.length) ?? null;
-}
-
-async function readProc(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch {
-    // Gone or not ours to read: either way nothing is proven.
-    return null;
-  }
+async function markerOf(pid: number): Promise<string | null> {
+  const found = await proc.readMarker(pid);
+  return typeof found === 'string' ? null : found.marker;
 }

@@ -9,7 +9,6 @@ import { createNoGpuReader } from '../adapters/gpu/none.js';
 import { createNvidiaSmiReader } from '../adapters/gpu/nvidiaSmi.js';
 import type { GpuReader } from '../adapters/gpu/reader.js';
 import { createOllama } from '../adapters/ollama/ollama.js';
-import { findProcesses } from '../adapters/processes/proc.js';
 import { Agent } from '../agent/agent.js';
 import { EdgeReporter } from '../agent/edgeReporter.js';
 import { EmbedderSwitch } from '../agent/embedderSwitch.js';
@@ -20,6 +19,7 @@ import type { Config } from '../config/schema.js';
 import { toHostPolicy } from '../config/toPolicy.js';
 import type { Edge } from '../contracts/messages.js';
 import { isRunner } from '../domain/attribution.js';
+import { findProcesses } from '../processes/proc.js';
 import type { AgentRole } from './agent.js';
 import { buildServices } from './buildServices.js';
 

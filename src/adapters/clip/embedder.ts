@@ -5,10 +5,9 @@
 import type { ChildProcess } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-
+import { ageMs } from '../../processes/proc.js';
 import { type EndResult, endOwned } from '../processes/ending.js';
 import { completeRecord, proveOurs } from '../processes/ownership.js';
-import { ageMs } from '../processes/proc.js';
 import { createRecordStore } from '../processes/records.js';
 import { newMarker, spawnOwned } from '../processes/spawn.js';
 import { type EmbedderRecord, embedderDetails, filesOf, readyFrom, removeFiles } from './embedderRecord.js';

@@ -1,4 +1,4 @@
-import type { ProcessSight } from '../processes/proc.js';
+import type { ProcessSight } from '../../processes/proc.js';
 import { ServiceError, type ServiceExit } from '../services/driver.js';
 import { keyOf } from './service.js';
 

@@ -1,8 +1,7 @@
 /** A run that somebody started by hand and the configuration names (see NativeMatch for why it may be stopped). */
 import { realpath, stat } from 'node:fs/promises';
-
+import { lookAt, type ProcessSight, readArgv, readBootId, readExecutable, stillLives } from '../../processes/proc.js';
 import type { EndTarget } from '../processes/ending.js';
-import { lookAt, type ProcessSight, readArgv, readBootId, readExecutable, stillLives } from '../processes/proc.js';
 import { readTable, signalMembers, type TableEntry, treeIn } from '../processes/tree.js';
 import { listenersOn } from './ports.js';
 import { findProgram } from './program.js';

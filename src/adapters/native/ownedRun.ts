@@ -6,10 +6,9 @@ import type { ChildProcess } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { z } from 'zod';
-
+import { type ProcessSight, stillLives } from '../../processes/proc.js';
 import type { EndTarget } from '../processes/ending.js';
 import { completeRecord, hasEnded, type OwnershipRecord, type Proof, proveOurs } from '../processes/ownership.js';
-import { type ProcessSight, stillLives } from '../processes/proc.js';
 import type { RecordStore } from '../processes/records.js';
 import { readTable, sendSignal, signalMembers, type TableEntry, treeIn } from '../processes/tree.js';
 import { killCgroup, listCgroup, removeCgroup } from './cgroup.js';

@@ -1,7 +1,7 @@
 /** Who listens on a TCP port of this machine, by Linux's /proc. */
 import { readdir, readFile, readlink } from 'node:fs/promises';
 
-import { readArgv } from '../processes/proc.js';
+import { readArgv } from '../../processes/proc.js';
 
 /** The state of a listening socket in /proc/net/tcp. */
 const LISTEN = '0A';

@@ -1,5 +1,5 @@
+import type { ProcessSight } from '../../processes/proc.js';
 import type { EndTarget } from '../processes/ending.js';
-import type { ProcessSight } from '../processes/proc.js';
 import type { TableEntry } from '../processes/tree.js';
 
 export type Leader = Pick<ProcessSight, 'pid' | 'startTicks'>;

@@ -3,10 +3,9 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-
+import { ageMs, type ProcessSight, stillLives } from '../../processes/proc.js';
 import { endTarget } from '../processes/ending.js';
 import { cleanEnvironment } from '../processes/environment.js';
-import { ageMs, type ProcessSight, stillLives } from '../processes/proc.js';
 import { createRecordStore } from '../processes/records.js';
 import { newMarker, spawnOwned } from '../processes/spawn.js';
 import { readTable, type TableEntry } from '../processes/tree.js';

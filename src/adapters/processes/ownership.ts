@@ -3,7 +3,14 @@
  * our record on disk and its environment carries the record's marker. Where that cannot be read (no /proc, no
  * right), nothing is known and nothing is signalled.
  */
-import { findByMarker, findProcesses, lookAt, type ProcessSight, readBootId, readMarker } from './proc.js';
+import {
+  findByMarker,
+  findProcesses,
+  lookAt,
+  type ProcessSight,
+  readBootId,
+  readMarker,
+} from '../../processes/proc.js';
 
 /** What is on disk of a process that outlives its manager (law 6). */
 export interface OwnershipRecord {

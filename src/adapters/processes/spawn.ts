@@ -3,9 +3,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
-
+import { lookAt, OWNER_VARIABLE, readBootId } from '../../processes/proc.js';
 import type { OwnershipRecord } from './ownership.js';
-import { lookAt, OWNER_VARIABLE, readBootId } from './proc.js';
 import type { RecordStore } from './records.js';
 
 export interface OwnedStart<Details> {

@@ -2,7 +2,7 @@
  * The whole tree of an owned run. A child that left its parent's group and session (a double fork) still carries the
  * marker, or is in the run's cgroup; one that dropped its environment, too, was a descendant when it was last seen.
  */
-import { findProcesses, lookAt, type ProcessSight, readMarker } from './proc.js';
+import { findProcesses, lookAt, type ProcessSight, readMarker } from '../../processes/proc.js';
 
 /** A process at one look, with its ownership marker; null also when that cannot be read. */
 export interface TableEntry extends ProcessSight {

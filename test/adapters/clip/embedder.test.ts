@@ -9,8 +9,8 @@ import {
   type LauncherOptions,
 } from '../../../src/adapters/clip/embedder.js';
 import { embedderDetails } from '../../../src/adapters/clip/embedderRecord.js';
-import { findProcesses } from '../../../src/adapters/processes/proc.js';
 import { createRecordStore } from '../../../src/adapters/processes/records.js';
+import { findProcesses } from '../../../src/processes/proc.js';
 import { asIntent, killGroup, lives, startOwned, tempFolder, tidyLater } from '../processes/owned.js';
 
 const FAKE = fileURLToPath(new URL('fakeEmbedder.mjs', import.meta.url));

@@ -5,9 +5,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import { describe, expect, it, vi } from 'vitest';
-
-import { lookAt, OWNER_VARIABLE, readBootId, readExecutable } from '../../../src/adapters/processes/proc.js';
 import { newMarker } from '../../../src/adapters/processes/spawn.js';
+import { lookAt, OWNER_VARIABLE, readBootId, readExecutable } from '../../../src/processes/proc.js';
 import { asIntent, lives, tempFolder, tidyLater } from '../processes/owned.js';
 import { driverOf, freePort, IDLE, script } from './service.js';
 

@@ -7,9 +7,9 @@ import { afterEach, vi } from 'vitest';
 import { z } from 'zod';
 
 import type { OwnershipRecord } from '../../../src/adapters/processes/ownership.js';
-import { lookAt } from '../../../src/adapters/processes/proc.js';
 import { createRecordStore } from '../../../src/adapters/processes/records.js';
 import { newMarker, type OwnedStart, spawnOwned } from '../../../src/adapters/processes/spawn.js';
+import { lookAt } from '../../../src/processes/proc.js';
 
 export const details = z.object({ name: z.string() });
 export type Details = z.infer<typeof details>;

@@ -10,8 +10,8 @@ import {
   proveOurs,
   signalOurs,
 } from '../../../src/adapters/processes/ownership.js';
-import { lookAt, OWNER_VARIABLE, readBootId } from '../../../src/adapters/processes/proc.js';
 import { newMarker } from '../../../src/adapters/processes/spawn.js';
+import { lookAt, OWNER_VARIABLE, readBootId } from '../../../src/processes/proc.js';
 import { asIntent, lives, startOwned, tempFolder, tidyLater } from './owned.js';
 
 const IDLE = 'setInterval(() => {}, 1000); console.log("up")';

@@ -3,9 +3,9 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
-import { findByMarker } from '../../../src/adapters/processes/proc.js';
 import { createRecordStore, type RecordStore } from '../../../src/adapters/processes/records.js';
 import { newMarker, spawnOwned } from '../../../src/adapters/processes/spawn.js';
+import { findByMarker } from '../../../src/processes/proc.js';
 import { type Details, details, tempFolder } from './owned.js';
 
 const record = (marker: string) => ({ marker, bootId: 'b', pid: 7, startTicks: 9, command: ['x', 'y'], name: 'one' });
