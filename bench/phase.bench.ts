@@ -6,7 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createNativeDriver } from '../src/adapters/native/driver.js';
-import { ageMs, lookAt } from '../src/adapters/processes/proc.js';
+import { ageMs, lookAt } from '../src/processes/proc.js';
 import type { ServiceDriver } from '../src/adapters/services/driver.js';
 import { serviceTenant } from '../src/contracts/names.js';
 import type { ServicePolicy } from '../src/contracts/policy.js';
