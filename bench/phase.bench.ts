@@ -23,7 +23,7 @@ import { median, ms, quantile, type Row, report, spread } from './report.js';
 /** The host's own times shrink; what vramflow adds does not. */
 const SPEED = 5;
 const WARM = 1;
-const RUNS = 25;
+const RUNS = 20;
 const GRACE_MS = 20_000;
 const LOOK_MS = 5;
 const OVERHEAD_MS = 300;

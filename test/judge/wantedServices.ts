@@ -63,7 +63,7 @@ export async function settleServices(
   const end = Date.now() + boundMs;
   for (;;) {
     const complaints = await complaintsAtRest(system, pipeline, firstJournal).catch((error: unknown) => [
-      `no answer: ${String(error)} ${error instanceof Error && error.cause instanceof Error ? error.cause.message : ''}`,
+      `no answer: ${String(error)}${error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : ''}`,
     ]);
     if (complaints.length === 0 || Date.now() > end) return complaints;
     await pause(LOOK_MS);
