@@ -12,7 +12,7 @@ import { attemptMs } from '../domain/timeouts.js';
 import { attempt, type StepResult } from './attempt.js';
 import { failure, isTimeout } from './failures.js';
 import { reclaimed } from './unloadModel.js';
-import { freeMbOf, sampleNow, usedMbOf } from './vram.js';
+import { freeMbOf, measuredUse, sampleNow, usedMbOf } from './vram.js';
 
 /** Of a stop's time, so much is the graceful part; the rest is for the kill, and for the proof that the memory is back. */
 const GRACE_SHARE = 0.7;
@@ -36,7 +36,6 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
   if (step.kind !== 'load') throw failure(FAILURE.serviceFailed, `a ${step.kind} step came to startService`);
   const name = tenantName(step.tenant);
   const gpus = step.devices.filter((device) => device !== CPU);
-  await agent.services.look(signal);
   const beforeMb = usedMbOf(agent.sampler.latest());
   const former = agent.services.view(name);
   if (former.sight.state === 'running' && former.health.state === 'ready') {
@@ -55,6 +54,7 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
   // What an earlier stop left to tell is over.
   const left = agent.unfinished.of(step.tenant);
   if (left !== null) agent.unfinished.end(step.tenant, left);
+  const sparse = agent.sampler.dense();
   const startedAt = agent.now();
   try {
     const { health } = await agent.services.start(name, gpus, signal);
@@ -84,6 +84,7 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
     throw startFailure(name, error, lines, attemptMs(step, agent.policy));
   } finally {
     agent.setWorking(step.tenant, null);
+    sparse();
   }
 }
 
@@ -114,7 +115,6 @@ async function cleanUp(agent: Agent, name: string, tenant: string): Promise<void
 async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<StepResult> {
   const { step, operation } = call;
   const name = tenantName(step.tenant);
-  await agent.services.look(signal);
   const { sight } = agent.services.view(name);
   // An attempt that was cut short had seen what was used before.
   let begun = sight.state === 'absent' ? agent.unfinished.of(step.tenant) : null;
@@ -146,7 +146,8 @@ async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
     begun ??= noteStop(agent, step.tenant, operation.workflowId, beforeMb);
     const proof: Proof = {
       beforeMb: begun.beforeMb,
-      afterMb: await sampleNow(agent, signal),
+      // The sample that proved it.
+      afterMb: measuredUse(agent),
       reclaimMs: Math.round(agent.now() - goneAt),
       by: agent.reclaims.proof(step.tenant) ?? 'it does not run',
     };

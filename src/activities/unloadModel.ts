@@ -11,7 +11,7 @@ import type { Proof } from '../contracts/operation.js';
 import { attemptMs } from '../domain/timeouts.js';
 import type { StepResult } from './attempt.js';
 import { failure, isTimeout } from './failures.js';
-import { sampleNow, usedMbOf } from './vram.js';
+import { measuredUse, usedMbOf } from './vram.js';
 
 /** Of the unload's time, so much is the grace for requests in flight (M4: the grace is included). */
 const GRACE_SHARE = 0.4;
@@ -47,10 +47,10 @@ export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSig
     const goneAt = agent.now();
     agent.reclaims.gone(step.tenant);
     await reclaimed(agent, step.tenant, signal);
-    const afterMb = await sampleNow(agent, signal);
     const proof: Proof = {
       beforeMb,
-      afterMb,
+      // The sample that proved it.
+      afterMb: measuredUse(agent),
       reclaimMs: Math.round(agent.now() - goneAt),
       by: agent.reclaims.proof(step.tenant) ?? 'Ollama does not list it',
     };

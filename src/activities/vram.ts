@@ -12,6 +12,10 @@ export function freeMbOf(sample: GpuSample, gpus: string[]): number | null {
   return known.length === readings.length ? known.reduce((sum, mb) => sum + mb, 0) : null;
 }
 
+/** Used MB by GPU in the latest sample; empty where there is no reading. */
+export const measuredUse = (agent: Agent): Record<string, number | null> =>
+  agent.options.readerKind === 'nvidia-smi' ? usedMbOf(agent.sampler.latest()) : {};
+
 /** Used MB by GPU in a sample taken from now on; empty where there is no reading. */
 export async function sampleNow(agent: Agent, signal: AbortSignal): Promise<Record<string, number | null>> {
   if (agent.options.readerKind !== 'nvidia-smi') return {};

@@ -44,6 +44,8 @@ export interface SamplerOptions {
 
 /** Samples of one period come a little early or late. */
 const SAME_PERIOD = 0.9;
+/** A new period starts the reader's program anew, which takes its time: the next step of a plan finds it dense still. */
+const LINGER_MS = 2_000;
 /** A sample older than this, or than five periods, is stale. */
 const STALE_MS = 5_000;
 
@@ -64,6 +66,8 @@ export function createSampler(options: SamplerOptions): Sampler {
   let edges = noEdgesYet;
   let edgesLookedAt = Number.NEGATIVE_INFINITY;
   let denseUsers = 0;
+  let isDense = false;
+  let lingering: NodeJS.Timeout | undefined;
 
   const take = (read: GpuSample): void => {
     const sample = { ...read, gpus: read.gpus.map(withReserved) };
@@ -122,19 +126,28 @@ export function createSampler(options: SamplerOptions): Sampler {
     },
     dense() {
       denseUsers += 1;
-      if (denseUsers === 1) reader.setPeriod(densePeriodMs);
+      clearTimeout(lingering);
+      if (!isDense) reader.setPeriod(densePeriodMs);
+      isDense = true;
       let ended = false;
       return () => {
         if (ended) return;
         ended = true;
         denseUsers -= 1;
-        if (denseUsers === 0) reader.setPeriod(periodMs);
+        if (denseUsers > 0) return;
+        lingering = setTimeout(() => {
+          isDense = false;
+          reader.setPeriod(periodMs);
+        }, LINGER_MS);
       };
     },
     history: (uuid) => ring.filter(({ gpus }) => gpus.some((gpu) => gpu.uuid === uuid)),
     onEdge: (listener) => subscribe(edgeListeners, listener),
     onSample: (listener) => subscribe(sampleListeners, listener),
-    stop: () => reader.stop(),
+    stop() {
+      clearTimeout(lingering);
+      return reader.stop();
+    },
   };
 }
 

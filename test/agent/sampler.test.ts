@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { GpuReader, GpuReading, GpuSample } from '../../src/adapters/gpu/reader.js';
 import { createSampler, type GpuEdge, NoSampleError, type Sampler } from '../../src/agent/sampler.js';
 
@@ -52,6 +52,10 @@ function begin(): { reader: FakeReader; clock: { time: number; now(): number }; 
 
 const never = new AbortController().signal;
 
+afterEach(() => {
+  vi.useRealTimers();
+});
+
 describe('the sampler', () => {
   it('is stale before the first sample and gives nothing away', () => {
     const { sampler } = begin();
@@ -89,7 +93,8 @@ describe('the sampler', () => {
     await expect(sampler.sampleAfter(0, { signal: abort.signal, boundMs: 5_000 })).rejects.toThrow('fenced');
   });
 
-  it('samples densely while anyone asks for it', () => {
+  it('samples densely while anyone asks for it, and a moment longer', () => {
+    vi.useFakeTimers();
     const { reader, sampler } = begin();
     const first = sampler.dense();
     const second = sampler.dense();
@@ -97,6 +102,13 @@ describe('the sampler', () => {
     first();
     expect(reader.periods).toEqual([1_000, 100]);
     second();
+    vi.advanceTimersByTime(1_999);
+    // The next step of a plan.
+    const third = sampler.dense();
+    vi.advanceTimersByTime(5_000);
+    expect(reader.periods).toEqual([1_000, 100]);
+    third();
+    vi.advanceTimersByTime(2_000);
     expect(reader.periods).toEqual([1_000, 100, 1_000]);
   });
 
