@@ -8,8 +8,9 @@ import type { Folders } from '../config/folders.js';
 import type { Loaded } from '../config/load.js';
 import { simulatedServices } from '../config/simulatedServices.js';
 import { SIMULATOR_VARIABLE } from '../config/simulatorOverlay.js';
+import { keepServer } from '../embedded/keepServer.js';
 import { findProgram } from '../embedded/links/onPath.js';
-import { provideTemporal } from '../embedded/provideTemporal.js';
+import { type ProvideOptions, provideTemporal } from '../embedded/provideTemporal.js';
 import { waitWorking } from '../embedded/readiness.js';
 import { ensureSimulator, stopSimulator } from '../embedded/simulator.js';
 import type { Undertaking } from '../embedded/supervisor.js';
@@ -55,7 +56,7 @@ export async function bringUp({ loaded, where, context, options, say, signal }: 
             }),
           ),
         };
-  const provided = await temporalOrNothing({
+  const server: Omit<ProvideOptions, 'signal'> = {
     address: temporal.address,
     namespace: temporal.namespace,
     binary: temporal.binary,
@@ -65,8 +66,8 @@ export async function bringUp({ loaded, where, context, options, say, signal }: 
     cacheFolder: where.cache,
     env: context.env,
     progress: say,
-    signal,
-  });
+  };
+  const provided = await temporalOrNothing({ ...server, signal });
   const env = { ...context.env, ...overrides, VRAMFLOW_TEMPORAL_ADDRESS: provided.address, ...simulator };
   const file = options.config === undefined ? [] : ['--config', resolve(context.cwd, options.config)];
   const worker = (role: 'agent' | 'control') => ({
@@ -78,6 +79,12 @@ export async function bringUp({ loaded, where, context, options, say, signal }: 
   const agentUrl = () => publishedUrl(where, host);
   return {
     children: [worker('agent'), worker('control')],
+    async keep(until) {
+      // A given server is its operator's.
+      if (temporal.address !== undefined) return;
+      const start = (bound: AbortSignal) => provideTemporal({ ...server, signal: bound });
+      await keepServer({ dataFolder: where.data, start, say, signal: until });
+    },
     async waitReady(until) {
       const { address, webUi } = provided;
       const { namespace } = temporal;

@@ -9,7 +9,11 @@ interface State {
   speed: number;
   cards: { index: number; uuid: string; name: string; totalMb: number; usedMb: number; freeMb: number }[];
   processes: { pid: number; kind: string; name: string; ended: boolean; mb: Record<string, number> }[];
-  ollama: { url: string; running: boolean; loaded: { name: string; loading: boolean; vramMb: number }[] };
+  ollama: {
+    url: string;
+    running: boolean;
+    loaded: { name: string; loading: boolean; vramMb: Record<string, number> }[];
+  };
   faults: Fault[];
 }
 
@@ -54,6 +58,10 @@ export function renderSimAnswer(words: readonly string[], answer: Fields, style:
 
 function renderState({ preset, speed, cards, processes, ollama, faults }: State, style: Style): string {
   const short = (uuid: string) => uuid.slice(0, 12);
+  const onCards = (mb: Record<string, number>) =>
+    Object.entries(mb)
+      .map(([uuid, held]) => `${short(uuid)} ${held} MB`)
+      .join(' + ');
   const cardRows = cards.map((card) => [
     String(card.index),
     card.name,
@@ -63,13 +71,12 @@ function renderState({ preset, speed, cards, processes, ollama, faults }: State,
   const processRows = processes.map(({ pid, kind, name, ended, mb }) => [
     String(pid),
     ended ? `${kind}, ended` : kind,
-    Object.entries(mb)
-      .map(([uuid, held]) => `${short(uuid)} ${held} MB`)
-      .join(' + ') || '–',
+    onCards(mb) || '–',
     name,
   ]);
   const loaded = ollama.loaded.map(
-    ({ name, loading, vramMb }) => `${name} ${loading ? 'is being loaded' : `holds ${vramMb} MB`}`,
+    ({ name, loading, vramMb }) =>
+      `${name} ${loading ? 'is being loaded' : `holds ${onCards(vramMb) || 'no memory of a card'}`}`,
   );
   return [
     style.yellow(`SIMULATED host ${preset}, running ${pace(speed)}`),

@@ -36,26 +36,6 @@ export async function requireFreePort(port: number, setting: string): Promise<vo
   );
 }
 
-/** Two ports that were free a moment ago. */
-export async function freePorts(): Promise<{ port: number; uiPort: number }> {
-  const servers = [createServer(), createServer()];
-  const ports: number[] = [];
-  // Both are held until both are known, so they differ.
-  for (const server of servers) {
-    server.listen(0, LOOPBACK);
-    await once(server, 'listening');
-    const address = server.address();
-    if (address === null || typeof address === 'string') throw new TypeError('A TCP server has a port.');
-    ports.push(address.port);
-  }
-  for (const server of servers) {
-    server.close();
-    await once(server, 'close');
-  }
-  const [port = 0, uiPort = 0] = ports;
-  return { port, uiPort };
-}
-
 /** Whether something accepts a connection there within a second. */
 export async function accepts(port: number, host = LOOPBACK): Promise<boolean> {
   const socket = connect({ port, host, timeout: 1_000 });

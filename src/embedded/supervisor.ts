@@ -47,6 +47,8 @@ export type SupervisorRecord = z.infer<typeof recordSchema>;
 /** What the supervisor's process is to run; `src/cli/commands/up.ts` brings it. */
 export interface Undertaking {
   children: readonly ChildSpec[];
+  /** Keeps up, until the signal, what is needed and is no child. */
+  keep(signal: AbortSignal): Promise<void>;
   /** Resolves when all of it answers, with what is to be known of it. */
   waitReady(signal: AbortSignal): Promise<Facts>;
 }
@@ -96,7 +98,11 @@ export async function runSupervisor(options: SupervisorOptions): Promise<void> {
       const facts = await undertaking.waitReady(signal);
       await writeRecord(file, { ...record, ready: true, facts });
     };
-    const parts = [untilReady(), ...undertaking.children.map((spec) => keepRunning(spec, { ...watch, policy }))];
+    const parts = [
+      untilReady(),
+      undertaking.keep(signal),
+      ...undertaking.children.map((spec) => keepRunning(spec, { ...watch, policy })),
+    ];
     // One that fails ends the others.
     await Promise.all(parts.map((part) => part.catch((error: unknown) => failed.abort(error))));
     if (failed.signal.aborted && !options.signal.aborted) throw failed.signal.reason;

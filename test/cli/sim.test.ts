@@ -46,6 +46,12 @@ describe('vramflow sim', () => {
     expect((await sim('record')).stdout).toMatch(/process-start +.*Xorg/);
   });
 
+  it('says how much of which card a model holds', async () => {
+    const load = { method: 'POST', body: JSON.stringify({ model: 'qwen3-vl:8b', stream: false }) };
+    expect((await fetch(`${simulator.info.ollama}/api/generate`, load)).status).toBe(200);
+    expect((await sim()).stdout).toMatch(/qwen3-vl:8b holds GPU-\w{8} \d{5} MB/);
+  });
+
   it('has all of it under -o json', async () => {
     for (const words of [['state'], ['fault', 'list'], ['record'], ['settings']]) {
       const { code, stdout } = await sim(...words, '-o', 'json');

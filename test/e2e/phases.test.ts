@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { OperationOutcome } from '../../src/contracts/operation.js';
 import { SERVICE_STATES } from '../../src/contracts/status.js';
-import { freePort } from '../adapters/native/service.js';
+import { freePort } from '../parts/ports.js';
 import { expectNoViolation, type Printed, stranger } from '../system/judge.js';
 import { type System, startSystem } from '../system/system.js';
 

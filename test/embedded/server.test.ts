@@ -6,15 +6,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { Connection } from '@temporalio/client';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { SEARCH_ATTRIBUTES } from '../../src/contracts/names.js';
+import { keepServer } from '../../src/embedded/keepServer.js';
 import { ensureSearchAttributes, RETENTION_SECONDS } from '../../src/embedded/namespace.js';
-import { freePorts } from '../../src/embedded/ports.js';
 import { lives } from '../../src/embedded/processProof.js';
 import { serverFiles } from '../../src/embedded/record.js';
 import { type EmbeddedOptions, ensureServer, findRunning, NAMESPACE, stopServer } from '../../src/embedded/server.js';
+import { freePort } from '../parts/ports.js';
 import { testBinary } from '../parts/temporal.js';
+
+const freePorts = async () => ({ port: await freePort(), uiPort: await freePort() });
 
 let folder: string;
 let options: EmbeddedOptions;
@@ -96,6 +99,31 @@ describe('the embedded server', () => {
     expect(await stopServer(options)).toEqual({ pid: after.pid });
     expect(await findRunning(options.dataFolder)).toBeNull();
     expect(await stopServer(options)).toBeNull();
+  });
+
+  it('is started again when it dies, by whoever keeps it, until the signal', async () => {
+    const { dataFolder } = options;
+    const first = await ensureServer(options);
+    const stop = new AbortController();
+    const lines: string[] = [];
+    const start = (signal: AbortSignal) => ensureServer({ ...options, signal });
+    const kept = keepServer({ dataFolder, start, say: (line) => lines.push(line), signal: stop.signal });
+    process.kill(first.pid, 'SIGKILL');
+    const second = await vi.waitFor(
+      async () => {
+        const running = await findRunning(dataFolder);
+        if (running === null || running.pid === first.pid) throw new Error('it does not run yet');
+        return running;
+      },
+      { timeout: 30_000, interval: 100 },
+    );
+    await ensureServer(options);
+    expect(lines).toContain('Temporal has ended; it starts again in 500 ms.');
+    stop.abort();
+    await kept;
+    await stopServer(options);
+    expect((await findRunning(dataFolder)) ?? 'none').toBe('none');
+    expect(second.port).toBe(options.port);
   });
 
   it('names the port that is in use, its holder and the setting', async () => {

@@ -65,7 +65,12 @@ function run(children: ChildSpec[], more: { waitReady?: () => Promise<Facts>; gr
     signal: stop.signal,
     policy: QUICK,
     graceMs: more.graceMs ?? 5_000,
-    bringUp: () => Promise.resolve({ children, waitReady: more.waitReady ?? (() => Promise.resolve(FACTS)) }),
+    bringUp: () =>
+      Promise.resolve({
+        children,
+        keep: () => Promise.resolve(),
+        waitReady: more.waitReady ?? (() => Promise.resolve(FACTS)),
+      }),
   });
   return { stop, ended };
 }

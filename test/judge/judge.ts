@@ -37,11 +37,10 @@ const wall = (entry: { at: string }): number => Date.parse(entry.at);
 /** Gathers the evidence and judges what happened on a host since its trace began. */
 export async function judgeHost(system: System, trace: Trace, { calm }: { calm: boolean }): Promise<string[]> {
   const journal = (await system.journal()).filter(({ sequence }) => sequence > trace.firstJournal);
-  const concluded = journal.filter(({ type }) => type === 'operation').map(({ details }) => String(details['runId']));
   return judge({
     record: system.simulator.record(),
     journal,
-    windows: await stepWindows(system.client, system.host, trace.startedMs, [...new Set(concluded)]),
+    windows: await stepWindows(system.client, system.host, trace.startedMs, journal),
     trace,
     calm,
     vlm: system.config.vlm_model,

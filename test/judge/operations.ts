@@ -1,6 +1,7 @@
 /** The operations of a host as the Temporal server's histories tell them: which step ran from when to when. */
 import type { Client } from '@temporalio/client';
 import { vi } from 'vitest';
+import type { JournalEntry } from '../../src/contracts/journal.js';
 import type { Epochs } from '../../src/contracts/operation.js';
 
 export interface StepWindow {
@@ -45,14 +46,16 @@ const LIST_MS = 20_000;
 
 /**
  * Every step of every operation of the host that began since `sinceMs` (wall clock).
- * @param known run ids that must be among them
+ * @param journal whose concluded runs must be among them
  */
 export async function stepWindows(
   client: Client,
   host: string,
   sinceMs: number,
-  known: readonly string[],
+  journal: readonly JournalEntry[],
 ): Promise<StepWindow[]> {
+  const concluded = journal.filter(({ type }) => type === 'operation').map(({ details }) => String(details['runId']));
+  const known = [...new Set(concluded)];
   const windows: StepWindow[] = [];
   const listed = await vi.waitFor(
     async () => {

@@ -44,8 +44,7 @@ export async function judgeServices(
   priorities: Record<string, number>,
 ): Promise<string[]> {
   const journal = (await system.journal()).filter(({ sequence }) => sequence > trace.firstJournal);
-  const concluded = journal.filter(({ type }) => type === 'operation').map(({ workflowId }) => workflowId ?? '');
-  const windows = await stepWindows(system.client, system.host, trace.startedMs, [...new Set(concluded)]);
+  const windows = await stepWindows(system.client, system.host, trace.startedMs, journal);
   return judgeServiceEvidence({ record: system.simulator.record(), journal, windows, trace, priorities });
 }
 

@@ -10,8 +10,8 @@ import { findServer } from '../../src/embedded/findServer.js';
 import { cached } from '../../src/embedded/links/cached.js';
 import { onPath } from '../../src/embedded/links/onPath.js';
 import { ensureSearchAttributes } from '../../src/embedded/namespace.js';
-import { freePorts } from '../../src/embedded/ports.js';
 import { ensureServer, NAMESPACE, stopServer } from '../../src/embedded/server.js';
+import { freePort } from './ports.js';
 
 export interface TestServer {
   /** host:port of gRPC. */
@@ -45,7 +45,7 @@ export interface TestServerOptions {
 /** One dev server with a database of its own, tuned and with vramflow's search attributes, on free ports. */
 export async function startTemporal({ dynamicConfig, ...options }: TestServerOptions = {}): Promise<TestServer> {
   const dataFolder = await mkdtemp(join(tmpdir(), 'vramflow-temporal-'));
-  const ports = await freePorts();
+  const ports = { port: await freePort(), uiPort: await freePort() };
   const findBinary = dynamicConfig ? () => withSettings(dataFolder, dynamicConfig) : testBinary;
   const start = () => ensureServer({ dataFolder, ...ports, ...options, findBinary });
   const { address, webUi, pid } = await start();

@@ -6,7 +6,7 @@ import { hostname } from 'node:os';
 import type { WorkflowHandle } from '@temporalio/client';
 import { EXIT, type ExitCode } from '../../src/cli/exitCodes.js';
 import { hostQueue, workflowId } from '../../src/contracts/names.js';
-import { freePort } from '../adapters/native/service.js';
+import { freePort } from '../parts/ports.js';
 import { startTemporal } from '../parts/temporal.js';
 import { type System, startSystem } from '../system/system.js';
 import { type Recorded, replaceHistories } from './histories.js';

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type RecordEntry, violations } from '../../src/simulator/record.js';
 import type { GpuSample } from '../../src/simulator/sample.js';
-import { freePort } from '../adapters/native/service.js';
+import { freePort } from '../parts/ports.js';
 import { endOf, ensureBuilt, eventually, SimulatorProcess } from './processes.js';
 
 const CSV = '--format=csv,noheader,nounits';

@@ -51,7 +51,7 @@ async function up(command: Command, context: CliContext, options: UpOptions): Pr
   const { data } = folders(configOf(command, context), context);
   const running = await findSupervisor(data);
   if (running?.ready === true && running.facts !== null) {
-    output.talk('vramflow runs already.');
+    output.talk('vramflow runs already. To run it with other options, end it first: `vramflow down`.');
     return tell(output, running.facts, data);
   }
   const interrupted = interruption();

@@ -11,7 +11,7 @@ import { createCommandProbe } from '../../../src/adapters/health/command.js';
 import { createHttpProbe, type HttpProbeOptions } from '../../../src/adapters/health/http.js';
 import { createLogLineProbe } from '../../../src/adapters/health/logLine.js';
 import { createTcpProbe } from '../../../src/adapters/health/tcp.js';
-import { freePort } from '../native/service.js';
+import { freePort } from '../../parts/ports.js';
 import { lives, tempFolder, tidyLater } from '../processes/owned.js';
 
 const never = (): AbortSignal => new AbortController().signal;

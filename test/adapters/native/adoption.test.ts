@@ -7,8 +7,9 @@ import { createInterface } from 'node:readline';
 import { describe, expect, it, vi } from 'vitest';
 import { newMarker } from '../../../src/adapters/processes/spawn.js';
 import { lookAt, OWNER_VARIABLE, readBootId, readExecutable } from '../../../src/processes/proc.js';
+import { freePort } from '../../parts/ports.js';
 import { asIntent, lives, tempFolder, tidyLater } from '../processes/owned.js';
-import { driverOf, freePort, IDLE, script } from './service.js';
+import { driverOf, IDLE, script } from './service.js';
 
 const UP = `${IDLE} console.log("up")`;
 

@@ -83,14 +83,3 @@ export async function takenPort(): Promise<number> {
   tidyLater(() => void server.close());
   return (server.address() as { port: number }).port;
 }
-
-/** One that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-}

@@ -8,8 +8,9 @@ import { createHttpProbe } from '../../../src/adapters/health/http.js';
 import { createLogLineProbe } from '../../../src/adapters/health/logLine.js';
 import type { NativeService } from '../../../src/adapters/native/service.js';
 import type { GpuSample } from '../../../src/simulator/sample.js';
+import { freePort } from '../../parts/ports.js';
 import { ensureBuilt, eventually, SimulatorProcess } from '../../simulator/processes.js';
-import { driverOf, freePort, never } from './service.js';
+import { driverOf, never } from './service.js';
 
 const GPU = 'GPU-51717e00-0000-4000-8000-000000000001';
 
