@@ -75,7 +75,10 @@ describe('M19: attempts, their times, and what is left behind', { timeout: 60_00
       failure: { type: 'UnloadTimeout' },
       residency: { [`model/${QUICK}`]: [expect.stringMatching(/^GPU-/)] },
     });
-    expect(entriesOf(since(), 'request-start', { model: QUICK, path: '/api/generate' })).toHaveLength(ATTEMPTS);
+    const paths = entriesOf(since(), 'request-start', { model: QUICK }).map(({ path }) => path);
+    const unloads = Array<string>(ATTEMPTS).fill('/api/generate');
+    // Then the compensation: a load that finds it there, and a probe that it still answers.
+    expect(paths).toEqual([...unloads, '/api/generate', '/api/embed']);
     expect(loadedModels(system)).toEqual([{ name: QUICK, loading: false }]);
     expect(failed(await system.journal('unload_failed'), `model/${QUICK}`)).toBeDefined();
     const tenant = (await system.status()).tenants.find(({ id }) => id === `model/${QUICK}`);
