@@ -10,7 +10,7 @@ const LOOK_MS = 1_000;
 export interface KeepServerOptions {
   dataFolder: string;
   /** Starts it, and resolves when it answers. */
-  start(signal: AbortSignal): Promise<unknown>;
+  start: (signal: AbortSignal) => Promise<unknown>;
   say: (line: string) => void;
   signal: AbortSignal;
 }
