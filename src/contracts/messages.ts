@@ -13,6 +13,7 @@ export const SIGNAL = {
   leaseWaits: 'leaseWaits',
   leaseLeaves: 'leaseLeaves',
   edge: 'edge',
+  announceAgent: 'announceAgent',
   /** To an operation. */
   turnGranted: 'turnGranted',
   superseded: 'superseded',
@@ -69,9 +70,16 @@ export interface AgentRegistration {
 }
 
 /** `hostState`, for people and tests. */
+export interface RefusedAgent {
+  instance: string;
+  reason: string;
+}
+
 export interface HostState {
   host: string;
   agent: AgentRegistration | null;
+  /** The last one that announced itself while another answered for the host. */
+  refusedAgent: RefusedAgent | null;
   intents: Intents;
   turns: TurnState[];
   /** The leases that wait for room, the next one first. */

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { type Client, WithStartWorkflowOperation, WorkflowIdConflictPolicy } from '@temporalio/client';
+import type { Client } from '@temporalio/client';
 import { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
@@ -24,8 +24,7 @@ import { ensureToken } from '../agent/token.js';
 import type { Folders } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
 import { webLink } from '../config/webUi.js';
-import type { AgentRegistration } from '../contracts/messages.js';
-import { SIGNAL, UPDATE } from '../contracts/messages.js';
+import { type AgentRegistration, type HostState, QUERY, SIGNAL } from '../contracts/messages.js';
 import { CONTROL_QUEUE, hostQueue, SEARCH_ATTRIBUTES, tenantName, workflowId } from '../contracts/names.js';
 import type { OperationInput, OperationOutcome } from '../contracts/operation.js';
 import { createOperations, type Operations } from '../gateway/operations.js';
@@ -169,32 +168,35 @@ async function register(
   signal: AbortSignal,
 ): Promise<void> {
   let wedged = 0;
+  let announced = false;
   for (let tried = 0; ; tried += 1) {
     signal.throwIfAborted();
     try {
-      const answer = await client.withDeadline(Date.now() + 15_000, () =>
-        client.workflow.executeUpdateWithStart<
-          (input: { host: string }) => Promise<void>,
-          { accepted: boolean; reason: string | null },
-          [AgentRegistration]
-        >(UPDATE.registerAgent, {
-          args: [registration],
-          startWorkflowOperation: new WithStartWorkflowOperation('gpuHost', {
+      const { agent, refusedAgent } = await client.withDeadline(Date.now() + 15_000, async () => {
+        if (!announced) {
+          await client.workflow.signalWithStart('gpuHost', {
             ...hostWorkflow(host),
             args: [{ host }],
-            workflowIdConflictPolicy: WorkflowIdConflictPolicy.USE_EXISTING,
-          }),
-        }),
-      );
-      if (!answer.accepted) throw new SecondAgent(`host ${host} has an agent already: ${answer.reason ?? ''}`);
-      return;
+            signal: SIGNAL.announceAgent,
+            signalArgs: [registration],
+          });
+        }
+        return client.workflow.getHandle(workflowId.gpuHost(host)).query<HostState>(QUERY.hostState);
+      });
+      if (agent?.instance === registration.instance) return;
+      if (refusedAgent?.instance === registration.instance) {
+        throw new SecondAgent(`host ${host} has an agent already: ${refusedAgent.reason}`);
+      }
+      // A chain that began anew in between has not heard it.
+      announced = tried % 20 !== 19;
     } catch (error) {
+      announced = false;
       if (error instanceof SecondAgent) throw error;
       if (isWedged(error)) wedged += 1;
       if (wedged === WEDGED_TRIES) await replaceHost(client, host, log);
       if (tried % 20 === 0) log.warn({ error: String(error) }, 'waiting for a control worker to register this agent');
-      await pause(500, undefined, { signal });
     }
+    await pause(announced ? 200 : 500, undefined, { signal });
   }
 }
 

@@ -14,7 +14,7 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { AgentRegistration, Edge, SwitchMode, WaitingLease } from '../contracts/messages.js';
+import type { AgentRegistration, Edge, RefusedAgent, SwitchMode, WaitingLease } from '../contracts/messages.js';
 import { isModel, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
 import type { AgentView, Epochs, Intents, OperationOutcome, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
@@ -71,6 +71,7 @@ class Host {
   private intents: Intents;
   private policy: HostPolicy | null;
   private agent: AgentRegistration | null;
+  private refusedAgent: RefusedAgent | null = null;
   /** The agent should be asked what is there: at start, when it comes online, after edges during a turn. */
   private mustLook: boolean;
   /** Something changed what is due next. */
@@ -163,10 +164,13 @@ class Host {
       this.tellLeases();
     });
     setHandler(signals.edge, (edge) => this.onEdge(edge));
+    setHandler(signals.announceAgent, (registration) => this.inBackground(this.takeAnnounced(registration)));
+    // Agents of former versions register by it, and recorded histories have it.
     setHandler(signals.registerAgent, (registration) => this.register(registration));
     setHandler(signals.hostState, () => ({
       host: this.host,
       agent: this.agent,
+      refusedAgent: this.refusedAgent,
       intents: this.intents,
       turns: this.turns.states(),
       leases: this.leases,
@@ -281,6 +285,11 @@ class Host {
       .identifyAgent()
       .catch(() => null);
     this.agent ??= registration;
+  }
+
+  private async takeAnnounced(registration: AgentRegistration): Promise<void> {
+    const { accepted, reason } = await this.register(registration);
+    this.refusedAgent = accepted ? null : { instance: registration.instance, reason: reason ?? '' };
   }
 
   /** Two agents for one host: the second is refused while the first answers for itself. */

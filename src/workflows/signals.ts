@@ -28,6 +28,8 @@ export const switchMode = defineSignal<[SwitchMode]>(SIGNAL.switchMode);
 export const agentOnline = defineSignal(SIGNAL.agentOnline);
 export const leaseWaits = defineSignal<[WaitingLease]>(SIGNAL.leaseWaits);
 export const leaseLeaves = defineSignal<[{ id: string }]>(SIGNAL.leaseLeaves);
+/** `hostState` tells whether it was taken or refused: an Update that meets a fired timer in a cold task cannot be replayed. */
+export const announceAgent = defineSignal<[AgentRegistration]>(SIGNAL.announceAgent);
 export const edge = defineSignal<[Edge]>(SIGNAL.edge);
 
 export const turnGranted = defineSignal<[TurnGrant]>(SIGNAL.turnGranted);
