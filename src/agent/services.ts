@@ -306,8 +306,9 @@ export class Services {
     const stop = new AbortController();
     one.checking = stop;
     while (!this.stopped && !stop.signal.aborted && one.run === run) {
-      const result = await probe.check(stop.signal).catch(() => null);
-      if (result === null || stop.signal.aborted || one.run !== run) return;
+      // A check that breaks off says nothing good: unknown is not healthy.
+      const result = await probe.check(stop.signal).catch((error: unknown) => ({ ok: false, detail: String(error) }));
+      if (stop.signal.aborted || one.run !== run) return;
       const before = one.health;
       this.apply(one, { kind: 'checked', atMs: this.now(), ok: result.ok, detail: result.detail });
       if (one.health.state !== before.state && one.worked === 0) this.changed(one, before, result.detail);

@@ -2,12 +2,12 @@
 import type { ContainerInspectInfo } from 'dockerode';
 
 import type { ServiceChange, ServiceExit, ServiceSight } from '../services/driver.js';
+import { createQueue } from '../services/queue.js';
 import { creationOf, gpusOf, isCurrent, isOurs } from './creation.js';
 import type { Daemon } from './daemon.js';
 import { DockerAnswer, endedAtOnce, inDoubt, NoAnswer, noContainer, noImage, refusal, strangerOf } from './failures.js';
 import { exitOf, healthOf, isRunning, runOf } from './inspection.js';
 import { readLogs } from './logs.js';
-import { createQueue } from './queue.js';
 import { containerName, type DockerService, isCreated } from './service.js';
 import { unlessAborted, within } from './waits.js';
 

@@ -10,6 +10,7 @@ import { createRecordStore } from '../processes/records.js';
 import { newMarker, spawnOwned } from '../processes/spawn.js';
 import { readTable, type TableEntry } from '../processes/tree.js';
 import type { ServiceChange, ServiceExit, ServiceSight } from '../services/driver.js';
+import { createQueue } from '../services/queue.js';
 import { enterCgroup, makeCgroup, removeCgroup } from './cgroup.js';
 import { exitOf, UNSEEN_EXIT } from './exits.js';
 import { endedAtOnce, inDoubt, leftOver, startError } from './failures.js';
@@ -17,7 +18,6 @@ import { createLogFile, type LogFile, type LogLimits } from './logFile.js';
 import { createMatchedRun, findMatching } from './matchedRun.js';
 import { createOwnedRun, nativeDetails } from './ownedRun.js';
 import { checkStart } from './preflight.js';
-import { createQueue } from './queue.js';
 import type { NativeRun, RunSight } from './run.js';
 import { keyOf, type NativeService } from './service.js';
 
