@@ -1,9 +1,14 @@
 /** Leases as the command line asks for them: workflows that are started, looked at and told. */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import { type Client, WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
 import type { LeaseRequest, LeaseState } from '../contracts/lease.js';
-import { QUERY, SIGNAL, UPDATE } from '../contracts/messages.js';
+import { QUERY, SIGNAL } from '../contracts/messages.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
 import { UserError } from './userError.js';
+
+/** How often the answer to a renewal is looked for, ms. */
+const LOOK_MS = 200;
 
 export interface Leases {
   /** @throws UserError when the name is taken */
@@ -36,16 +41,20 @@ export function createLeases(client: Client, host: string): Leases {
       }
     },
     state: (id) => handle(id).query<LeaseState>(QUERY.leaseState).catch(noSuchLease(id)),
-    renew: (id, ttlSeconds) =>
-      handle(id)
-        .executeUpdate<LeaseState, [{ ttlSeconds: number }]>(UPDATE.renewLease, { args: [{ ttlSeconds }] })
-        .catch((error: unknown) => {
-          if (error instanceof WorkflowNotFoundError) return noSuchLease(id)(error);
-          throw new UserError(`Lease "${id}" cannot be renewed: it is not held any more.`, {
+    async renew(id, ttlSeconds) {
+      const renewal = randomUUID();
+      await handle(id).signal(SIGNAL.renewLease, { renewal, ttlSeconds }).catch(noSuchLease(id));
+      for (;;) {
+        const state = await handle(id).query<LeaseState>(QUERY.leaseState).catch(noSuchLease(id));
+        if (state.renewal === renewal) return state;
+        if (state.state !== 'held') {
+          throw new UserError(`Lease "${id}" cannot be renewed: it is ${state.state}.`, {
             remedy: 'Ask for a new one: vramflow lease acquire.',
-            cause: error,
           });
-        }),
+        }
+        await pause(LOOK_MS);
+      }
+    },
     release: (id) => handle(id).signal(SIGNAL.releaseLease).catch(noSuchLease(id)),
     async running() {
       const query = `WorkflowType = "lease" AND ExecutionStatus = "Running" AND ${SEARCH_ATTRIBUTES.host} = "${host}"`;

@@ -38,6 +38,8 @@ export interface LeaseState extends LeaseRequest {
   epochs: Epochs;
   /** ISO; null while it is queued. */
   expiresAt: string | null;
+  /** The id of the last renewal that was done. */
+  renewal: string | null;
   /** Why it waits, or why it ended. */
   reason: string | null;
 }

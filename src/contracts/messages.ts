@@ -22,12 +22,13 @@ export const SIGNAL = {
   lookAgain: 'lookAgain',
   /** To `lease`. */
   releaseLease: 'releaseLease',
+  renewLease: 'renewLease',
   leasePosition: 'leasePosition',
   leaseRevoked: 'leaseRevoked',
 } as const;
 
 export const QUERY = { hostState: 'hostState', leaseState: 'leaseState' } as const;
-export const UPDATE = { registerAgent: 'registerAgent', renewLease: 'renewLease' } as const;
+export const UPDATE = { registerAgent: 'registerAgent' } as const;
 
 /** A lease that waits for room, as its host knows it. */
 export interface WaitingLease {

@@ -41,6 +41,7 @@ class Lease {
   private released = false;
   private news = false;
   private operations: number;
+  private readonly renewals: { renewal: string; ttlSeconds: number }[] = [];
 
   private readonly request: LeaseRequest;
 
@@ -54,6 +55,7 @@ class Lease {
       gpus: [],
       epochs: {},
       expiresAt: null,
+      renewal: null,
       reason: null,
     };
     this.operations = carried?.operations ?? 0;
@@ -70,11 +72,10 @@ class Lease {
       if (this.state.state === 'held') this.state = { ...this.state, state: 'revoked' };
       this.news = true;
     });
-    setHandler(signals.renewLease, ({ ttlSeconds }) => this.renew(ttlSeconds), {
-      validator: ({ ttlSeconds }) => {
-        if (this.state.state === 'held' && ttlSeconds > 0) return;
-        throw ApplicationFailure.nonRetryable(`lease ${this.state.id} is ${this.state.state}`, 'LeaseNotHeld');
-      },
+    setHandler(signals.renewLease, (renewal) => {
+      if (this.state.state !== 'held' || !(renewal.ttlSeconds > 0)) return;
+      this.renewals.push(renewal);
+      this.news = true;
     });
   }
 
@@ -112,6 +113,12 @@ class Lease {
           await this.ended('something of higher priority took its memory');
           return true;
         }
+      }
+      const renewal = this.renewals.shift();
+      if (renewal !== undefined) {
+        if (await this.renew(renewal)) continue;
+        await this.ended('expired');
+        return true;
       }
       this.show();
       if (workflowInfo().continueAsNewSuggested) return false;
@@ -153,12 +160,12 @@ class Lease {
     return outcome;
   }
 
-  private async renew(ttlSeconds: number): Promise<LeaseState> {
+  /** @returns false when the agent holds nothing for it any more */
+  private async renew({ renewal, ttlSeconds }: { renewal: string; ttlSeconds: number }): Promise<boolean> {
     const has = await agentReads(this.state.host).renewReservation(this.state.id, ttlSeconds);
-    this.news = true;
-    if (has === null) throw ApplicationFailure.nonRetryable(`lease ${this.state.id} is over`, 'LeaseNotHeld');
-    this.state = { ...this.state, ttlSeconds, expiresAt: new Date(has.expiresAtMs).toISOString() };
-    return this.state;
+    if (has === null) return false;
+    this.state = { ...this.state, renewal, ttlSeconds, expiresAt: new Date(has.expiresAtMs).toISOString() };
+    return true;
   }
 
   private async ended(reason: string): Promise<false> {

@@ -43,7 +43,8 @@ export const leasePosition = defineSignal<[{ position: number }]>(SIGNAL.leasePo
 /** Something of higher priority takes its memory; also when it has. */
 export const leaseRevoked = defineSignal(SIGNAL.leaseRevoked);
 export const leaseState = defineQuery<LeaseState>(QUERY.leaseState);
-export const renewLease = defineUpdate<LeaseState, [{ ttlSeconds: number }]>(UPDATE.renewLease);
+/** `leaseState` names the renewal once it is done. */
+export const renewLease = defineSignal<[{ renewal: string; ttlSeconds: number }]>(SIGNAL.renewLease);
 
 export const hostState = defineQuery<HostState>(QUERY.hostState);
 /** Refused while another agent answers for the host; accepted, it is the host's agent. */
