@@ -1,4 +1,4 @@
-/** Signals, queries and updates: their names and payloads. The workflows define them from these names. */
+/** Signals and queries: their names and payloads. The workflows define them from these names. */
 import type { Epochs, Intents, OperationRef, TurnRequest } from './operation.js';
 import type { HostObservation } from './residency.js';
 
@@ -28,7 +28,6 @@ export const SIGNAL = {
 } as const;
 
 export const QUERY = { hostState: 'hostState', leaseState: 'leaseState' } as const;
-export const UPDATE = { registerAgent: 'registerAgent' } as const;
 
 /** A lease that waits for room, as its host knows it. */
 export interface WaitingLease {

@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
 import { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
@@ -17,20 +16,21 @@ import { createReservationActivities } from '../activities/reservations.js';
 import { createServiceActivities } from '../activities/services.js';
 import type { Agent } from '../agent/agent.js';
 import { createEndpoint } from '../agent/endpoint.js';
-import { lockFolder, SecondAgent } from '../agent/lock.js';
+import { lockFolder } from '../agent/lock.js';
 import { OnDemand } from '../agent/onDemand.js';
 import { StateFile } from '../agent/stateFile.js';
 import { ensureToken } from '../agent/token.js';
 import type { Folders } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
 import { webLink } from '../config/webUi.js';
-import { type AgentRegistration, type HostState, QUERY, SIGNAL } from '../contracts/messages.js';
+import { SIGNAL } from '../contracts/messages.js';
 import { CONTROL_QUEUE, hostQueue, SEARCH_ATTRIBUTES, tenantName, workflowId } from '../contracts/names.js';
 import type { OperationInput, OperationOutcome } from '../contracts/operation.js';
 import { createOperations, type Operations } from '../gateway/operations.js';
 import { createGateway } from '../gateway/server.js';
 import { buildAgent } from './buildAgent.js';
 import { connect } from './connection.js';
+import { register, wakeHost, watchHost } from './hostChain.js';
 import { hostIntents } from './hostIntents.js';
 import { WORKER_TUNING } from './tuning.js';
 
@@ -83,7 +83,8 @@ export async function runAgent(role: AgentRole): Promise<void> {
     const { native, connection, client } = await connect(config, log, signal);
     clientWhenThere = client;
     const registration = { instance, lockDomain: `${hostname()}:${folder}` };
-    await register(client, config.host, registration, log, signal);
+    const chain = { client, host: config.host, log, signal };
+    await register(chain, registration);
     connectReporter(async (edge) => {
       await client.withDeadline(Date.now() + 10_000, () =>
         client.workflow.signalWithStart('gpuHost', {
@@ -103,14 +104,12 @@ export async function runAgent(role: AgentRole): Promise<void> {
     });
     signal.addEventListener('abort', () => worker.shutdown(), { once: true });
     const running = worker.run();
-    await client.workflow.signalWithStart('gpuHost', {
-      ...hostWorkflow(config.host),
-      signal: SIGNAL.agentOnline,
-      signalArgs: [],
-    });
+    await wakeHost(chain);
+    const watching = watchHost(chain);
     agent.journal.append({ type: 'agent_started', subject: config.host, message: `agent ${instance} is up` });
     log.info({ queue: hostQueue(config.host) }, 'the agent runs');
     await running;
+    await watching;
     await connection.close();
     await native.close();
   } finally {
@@ -157,65 +156,6 @@ async function openGateway(
   const gateway = createGateway({ agent, operations, token, openRoutes });
   await gateway.listen(hostAndPort(address));
   return gateway;
-}
-
-/** Two agents for one host: the second is refused (law 5: one owner). Waits for a control worker to answer. */
-async function register(
-  client: Client,
-  host: string,
-  registration: AgentRegistration,
-  log: Logger,
-  signal: AbortSignal,
-): Promise<void> {
-  let wedged = 0;
-  let announced = false;
-  for (let tried = 0; ; tried += 1) {
-    signal.throwIfAborted();
-    try {
-      const { agent, refusedAgent } = await client.withDeadline(Date.now() + 15_000, async () => {
-        if (!announced) {
-          await client.workflow.signalWithStart('gpuHost', {
-            ...hostWorkflow(host),
-            args: [{ host }],
-            signal: SIGNAL.announceAgent,
-            signalArgs: [registration],
-          });
-        }
-        return client.workflow.getHandle(workflowId.gpuHost(host)).query<HostState>(QUERY.hostState);
-      });
-      if (agent?.instance === registration.instance) return;
-      if (refusedAgent?.instance === registration.instance) {
-        throw new SecondAgent(`host ${host} has an agent already: ${refusedAgent.reason}`);
-      }
-      // A chain that began anew in between has not heard it.
-      announced = tried % 20 !== 19;
-    } catch (error) {
-      announced = false;
-      if (error instanceof SecondAgent) throw error;
-      if (isWedged(error)) wedged += 1;
-      if (wedged === WEDGED_TRIES) await replaceHost(client, host, log);
-      if (tried % 20 === 0) log.warn({ error: String(error) }, 'waiting for a control worker to register this agent');
-    }
-    await pause(announced ? 200 : 500, undefined, { signal });
-  }
-}
-
-/** So often the host's workflow must fail before it is given up: a task may fail once while a worker starts. */
-const WEDGED_TRIES = 8;
-
-/** How the server says that the workflow's tasks fail: its history does not fit the workers' code. */
-const isWedged = (error: unknown): boolean =>
-  error instanceof Error && /Workflow Task in failed state/i.test(error.message);
-
-/**
- * After a change of version the history of a host may not fit the new code, and would stop every operation for good.
- * A new chain loses nothing: it learns mode, policy, epochs and residency from the agent.
- */
-async function replaceHost(client: Client, host: string, log: Logger): Promise<void> {
-  log.warn({ host }, 'the history of this host does not fit this version of vramflow: a new one is begun');
-  await client.workflow
-    .getHandle(workflowId.gpuHost(host))
-    .terminate('its history does not fit this version of vramflow');
 }
 
 /** The operation of an on-demand request; its client is the agent itself. */

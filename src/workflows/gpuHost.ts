@@ -165,8 +165,6 @@ class Host {
     });
     setHandler(signals.edge, (edge) => this.onEdge(edge));
     setHandler(signals.announceAgent, (registration) => this.inBackground(this.takeAnnounced(registration)));
-    // Agents of former versions register by it, and recorded histories have it.
-    setHandler(signals.registerAgent, (registration) => this.register(registration));
     setHandler(signals.hostState, () => ({
       host: this.host,
       agent: this.agent,
@@ -287,25 +285,27 @@ class Host {
     this.agent ??= registration;
   }
 
-  private async takeAnnounced(registration: AgentRegistration): Promise<void> {
-    const { accepted, reason } = await this.register(registration);
-    this.refusedAgent = accepted ? null : { instance: registration.instance, reason: reason ?? '' };
-  }
-
   /** Two agents for one host: the second is refused while the first answers for itself. */
-  private async register(registration: AgentRegistration): Promise<{ accepted: boolean; reason: string | null }> {
-    const known = this.agent;
-    if (known !== null && known.instance !== registration.instance && known.lockDomain !== registration.lockDomain) {
-      const answer = await agentGlances(this.host)
-        .identifyAgent()
-        .catch(() => null);
-      if (answer !== null && answer.instance !== registration.instance) {
-        return { accepted: false, reason: `the agent ${answer.instance} (${answer.lockDomain}) answers for this host` };
-      }
+  private async takeAnnounced(registration: AgentRegistration): Promise<void> {
+    const holder = await this.otherHolder(registration);
+    if (holder !== null) {
+      const reason = `the agent ${holder.instance} (${holder.lockDomain}) answers for this host`;
+      this.refusedAgent = { instance: registration.instance, reason };
+      return;
     }
+    this.refusedAgent = null;
     this.agent = registration;
     this.mustLook = true;
-    return { accepted: true, reason: null };
+  }
+
+  private async otherHolder({ instance, lockDomain }: AgentRegistration): Promise<AgentRegistration | null> {
+    const known = this.agent;
+    // In one folder there is one agent at a time: it is the successor of the known one.
+    if (known === null || known.instance === instance || known.lockDomain === lockDomain) return null;
+    const answer = await agentGlances(this.host)
+      .identifyAgent()
+      .catch(() => null);
+    return answer === null || answer.instance === instance ? null : answer;
   }
 
   private lookPeriodMs(): number {

@@ -1,5 +1,5 @@
-/** The signals, queries and updates of contracts/messages, defined once for all workflows. */
-import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+/** The signals and queries of contracts/messages, defined once for all workflows. */
+import { defineQuery, defineSignal } from '@temporalio/workflow';
 import type { LeaseState } from '../contracts/lease.js';
 import {
   type AgentRegistration,
@@ -8,7 +8,6 @@ import {
   QUERY,
   SIGNAL,
   type SwitchMode,
-  UPDATE,
   type WaitingLease,
 } from '../contracts/messages.js';
 import type {
@@ -47,7 +46,3 @@ export const leaseState = defineQuery<LeaseState>(QUERY.leaseState);
 export const renewLease = defineSignal<[{ renewal: string; ttlSeconds: number }]>(SIGNAL.renewLease);
 
 export const hostState = defineQuery<HostState>(QUERY.hostState);
-/** Refused while another agent answers for the host; accepted, it is the host's agent. */
-export const registerAgent = defineUpdate<{ accepted: boolean; reason: string | null }, [AgentRegistration]>(
-  UPDATE.registerAgent,
-);

@@ -23,6 +23,23 @@ it('begins a new host chain when the history of the old one does not fit this ve
   }
 }, 120_000);
 
+it('begins a new host chain under an agent that runs, when no worker can go on with the old one', async () => {
+  const system = await startSystem({ speed: 10 });
+  try {
+    await system.json(['mode', 'autopilot']);
+    await system.control?.kill();
+    await system.client.workflow.getHandle(workflowId.gpuHost(system.host)).terminate('by a test');
+    await runOtherVersion(system.temporal, system.host);
+    system.startControl();
+    await system.json(['mode', 'recording']);
+    expect(await system.status()).toMatchObject({ execution_mode: 'recording', vlm_state: 'loaded' });
+    const { agent } = await system.hostState();
+    expect(agent?.instance).toBe((await system.status()).agent.instance);
+  } finally {
+    await system.stop();
+  }
+}, 120_000);
+
 /** Lets another version's host run until it waits for its timer, then ends its worker. */
 async function runOtherVersion({ address, namespace }: TestServer, host: string): Promise<void> {
   const native = await NativeConnection.connect({ address });

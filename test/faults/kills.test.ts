@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest';
 import { workflowId } from '../../src/contracts/names.js';
 import type { OperationOutcome } from '../../src/contracts/operation.js';
 import { judgeHost } from '../judge/judge.js';
@@ -44,6 +44,8 @@ describe(`a mode switch and kill -9, seed ${SEED}`, () => {
   it.each(cases)(
     '$mode, $point.name: $victim',
     async ({ mode, point, victim }) => {
+      // The reason of a failed workflow task is told by the worker only.
+      onTestFailed(() => console.error(`control worker:\n${system.control?.log() ?? 'ended'}`));
       await from(system, mode === 'recording' ? 'autopilot' : 'recording');
       const trace = await beginTrace(system);
       const caller = system.cli('mode', 'set', mode, '-o', 'json');

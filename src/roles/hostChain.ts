@@ -1,0 +1,127 @@
+/**
+ * The agent's part in the life of its host's workflow: it registers, and sees to it that the workflow gets on.
+ *
+ * A history that no worker can take on (a change of version, a fault of the SDK) would stop every operation of the host
+ * for good, so such a chain of runs is ended and another begun. That loses nothing: mode, policy, epochs and residency are
+ * on the agent's disk or can be observed, and the epochs fence off what the old chain had granted.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import { type Client, WorkflowNotFoundError } from '@temporalio/client';
+import type { Logger } from 'pino';
+import { hostWorkflow } from '../activities/control.js';
+import { SecondAgent } from '../agent/lock.js';
+import { type AgentRegistration, type HostState, QUERY, SIGNAL } from '../contracts/messages.js';
+import { workflowId } from '../contracts/names.js';
+import { isWedged } from '../domain/wedge.js';
+
+/** A call to the server, ms. A query of a workflow whose task fails is answered by nobody. */
+const CALL_MS = 5_000;
+/** How often the workflow is looked at, ms: as often as the server tries a task again. */
+const WATCH_MS = 10_000;
+/** So many of the newest events have the failure of the task that is tried. */
+const NEWEST_EVENTS = 5;
+
+interface Chain {
+  client: Client;
+  host: string;
+  log: Logger;
+  signal: AbortSignal;
+}
+
+/**
+ * Two agents for one host: the second is refused (law 5: one owner). Waits for a control worker to answer.
+ * @throws SecondAgent
+ */
+export async function register(chain: Chain, registration: AgentRegistration): Promise<void> {
+  const { client, host, log, signal } = chain;
+  let announced = false;
+  for (let tried = 0; ; tried += 1) {
+    signal.throwIfAborted();
+    try {
+      if (!announced) await send(chain, SIGNAL.announceAgent, [registration]);
+      // A chain that began anew in between has not heard it.
+      announced = tried % 20 !== 19;
+      const { agent, refusedAgent } = await client.withDeadline(Date.now() + CALL_MS, () =>
+        client.workflow.getHandle(workflowId.gpuHost(host)).query<HostState>(QUERY.hostState),
+      );
+      if (agent?.instance === registration.instance) return;
+      if (refusedAgent?.instance === registration.instance) {
+        throw new SecondAgent(`host ${host} has an agent already: ${refusedAgent.reason}`);
+      }
+    } catch (error) {
+      if (error instanceof SecondAgent) throw error;
+      if (tried % 20 === 0) log.warn({ error: String(error) }, 'waiting for a control worker to register this agent');
+      if (await endIfWedged(chain).catch(() => false)) announced = false;
+    }
+    await pause(200, undefined, { signal });
+  }
+}
+
+/** Sees to it that the host has a workflow that gets on, until the signal. */
+export async function watchHost(chain: Chain): Promise<void> {
+  const { log, signal } = chain;
+  while (!signal.aborted) {
+    try {
+      // One that is gone, too: its successor finds out by itself who is the agent.
+      if ((await endIfWedged(chain)) || !(await isRunning(chain))) await wakeHost(chain);
+    } catch (error) {
+      // The server is away: who runs it sees to that.
+      log.debug({ error: String(error) }, 'cannot look at the workflow of this host');
+    }
+    await pause(WATCH_MS, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** Starts the workflow where it does not run, and has it look at the host. */
+export const wakeHost = (chain: Chain): Promise<void> => send(chain, SIGNAL.agentOnline, []);
+
+async function send({ client, host }: Chain, signal: string, signalArgs: unknown[]): Promise<void> {
+  await client.withDeadline(Date.now() + CALL_MS, () =>
+    client.workflow.signalWithStart('gpuHost', { ...hostWorkflow(host), signal, signalArgs }),
+  );
+}
+
+async function isRunning({ client, host }: Chain): Promise<boolean> {
+  try {
+    const { status } = await client.withDeadline(Date.now() + CALL_MS, () =>
+      client.workflow.getHandle(workflowId.gpuHost(host)).describe(),
+    );
+    return status.name === 'RUNNING';
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) return false;
+    throw error;
+  }
+}
+
+/** @returns whether the chain was ended */
+async function endIfWedged({ client, host, log }: Chain): Promise<boolean> {
+  return client.withDeadline(Date.now() + CALL_MS, async () => {
+    const id = workflowId.gpuHost(host);
+    const { runId, raw, status } = await client.workflow.getHandle(id).describe();
+    const attempt = raw.pendingWorkflowTask?.attempt ?? 1;
+    if (status.name !== 'RUNNING' || attempt === 1) return false;
+    const failure = await failureOfTask(client, { workflowId: id, runId });
+    if (!isWedged({ attempt, failure })) return false;
+    const reason = `no worker can go on with it: ${failure ?? 'its tasks take too long'} (${attempt} tries)`;
+    log.warn({ host, reason }, 'the workflow of this host is wedged: a new one is begun');
+    await client.workflow.getHandle(id, runId).terminate(reason);
+    return true;
+  });
+}
+
+/** Why the newest task failed; the history has the first failure of a row. */
+async function failureOfTask(client: Client, execution: { workflowId: string; runId: string }): Promise<string | null> {
+  const { history } = await client.workflowService.getWorkflowExecutionHistoryReverse({
+    namespace: client.options.namespace,
+    execution,
+    maximumPageSize: NEWEST_EVENTS,
+  });
+  for (const {
+    workflowTaskFailedEventAttributes: failed,
+    workflowTaskCompletedEventAttributes: completed,
+  } of history?.events ?? []) {
+    if (failed) return failed.failure?.message ?? 'its task failed';
+    if (completed) return null;
+  }
+  return null;
+}
