@@ -3,8 +3,10 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Client, WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
 import type { LeaseRequest, LeaseState } from '../contracts/lease.js';
-import { QUERY, SIGNAL } from '../contracts/messages.js';
+import { SIGNAL, STATE_MEMO } from '../contracts/messages.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
+import { queuedLease } from '../domain/lease.js';
+import { readLeaseState } from '../roles/publishedState.js';
 import { UserError } from './userError.js';
 
 /** How often the answer to a renewal is looked for, ms. */
@@ -23,6 +25,7 @@ export interface Leases {
 
 export function createLeases(client: Client, host: string): Leases {
   const handle = (id: string) => client.workflow.getHandle(workflowId.lease(host, id));
+  const read = (id: string) => readLeaseState(client, workflowId.lease(host, id)).catch(noSuchLease(id));
   return {
     async start(request) {
       try {
@@ -30,6 +33,7 @@ export function createLeases(client: Client, host: string): Leases {
           workflowId: workflowId.lease(host, request.id),
           taskQueue: CONTROL_QUEUE,
           args: [{ host, request }],
+          memo: { [STATE_MEMO]: queuedLease(host, request) },
           staticSummary: `${request.mb === null ? 'a whole GPU' : `${request.mb} MB`} for ${request.holder}`,
           searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
         });
@@ -40,12 +44,12 @@ export function createLeases(client: Client, host: string): Leases {
         });
       }
     },
-    state: (id) => handle(id).query<LeaseState>(QUERY.leaseState).catch(noSuchLease(id)),
+    state: read,
     async renew(id, ttlSeconds) {
       const renewal = randomUUID();
       await handle(id).signal(SIGNAL.renewLease, { renewal, ttlSeconds }).catch(noSuchLease(id));
       for (;;) {
-        const state = await handle(id).query<LeaseState>(QUERY.leaseState).catch(noSuchLease(id));
+        const state = await read(id);
         if (state.renewal === renewal) return state;
         if (state.state !== 'held') {
           throw new UserError(`Lease "${id}" cannot be renewed: it is ${state.state}.`, {
@@ -60,7 +64,7 @@ export function createLeases(client: Client, host: string): Leases {
       const query = `WorkflowType = "lease" AND ExecutionStatus = "Running" AND ${SEARCH_ATTRIBUTES.host} = "${host}"`;
       const states: LeaseState[] = [];
       for await (const { workflowId: id } of client.workflow.list({ query })) {
-        states.push(await client.workflow.getHandle(id).query<LeaseState>(QUERY.leaseState));
+        states.push(await readLeaseState(client, id));
       }
       return states.sort((a, b) => (a.position ?? 0) - (b.position ?? 0) || (a.id < b.id ? -1 : 1));
     },

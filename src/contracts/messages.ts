@@ -1,4 +1,4 @@
-/** Signals and queries: their names and payloads. The workflows define them from these names. */
+/** Signals, and what workflows publish of themselves: their names and payloads. The workflows define them from these names. */
 import type { Epochs, Intents, OperationRef, TurnRequest } from './operation.js';
 import type { HostObservation } from './residency.js';
 
@@ -27,7 +27,13 @@ export const SIGNAL = {
   leaseRevoked: 'leaseRevoked',
 } as const;
 
-export const QUERY = { hostState: 'hostState', leaseState: 'leaseState' } as const;
+/**
+ * The field of the memo in which `gpuHost` and `lease` publish their state. Not by a query: with this SDK one that meets a
+ * cold worker while an event is pending makes a history that cannot be replayed (docs/architecture.md).
+ */
+export const STATE_MEMO = 'state';
+/** A server refuses a memo of 40 KB: of a longer line the first ones are published. */
+export const PUBLISHED_QUEUE = 20;
 
 /** A lease that waits for room, as its host knows it. */
 export interface WaitingLease {
@@ -69,12 +75,12 @@ export interface AgentRegistration {
   lockDomain: string;
 }
 
-/** `hostState`, for people and tests. */
 export interface RefusedAgent {
   instance: string;
   reason: string;
 }
 
+/** As `gpuHost` publishes it. */
 export interface HostState {
   host: string;
   agent: AgentRegistration | null;

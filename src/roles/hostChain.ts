@@ -10,12 +10,17 @@ import { type Client, WorkflowNotFoundError } from '@temporalio/client';
 import type { Logger } from 'pino';
 import { hostWorkflow } from '../activities/control.js';
 import { SecondAgent } from '../agent/lock.js';
-import { type AgentRegistration, type HostState, QUERY, SIGNAL } from '../contracts/messages.js';
+import { type AgentRegistration, SIGNAL } from '../contracts/messages.js';
 import { workflowId } from '../contracts/names.js';
 import { isWedged } from '../domain/wedge.js';
+import { readHostState } from './publishedState.js';
 
-/** A call to the server, ms. A query of a workflow whose task fails is answered by nobody. */
+/** A call to the server, ms. */
 const CALL_MS = 5_000;
+/** Between two looks for the answer to a registration, ms. */
+const ANSWER_MS = 100;
+/** After so many looks without an answer something is wrong. */
+const LOOKS = 50;
 /** How often the workflow is looked at, ms: as often as the server tries a task again. */
 const WATCH_MS = 10_000;
 /** So many of the newest events have the failure of the task that is tried. */
@@ -39,21 +44,22 @@ export async function register(chain: Chain, registration: AgentRegistration): P
     signal.throwIfAborted();
     try {
       if (!announced) await send(chain, SIGNAL.announceAgent, [registration]);
-      // A chain that began anew in between has not heard it.
-      announced = tried % 20 !== 19;
-      const { agent, refusedAgent } = await client.withDeadline(Date.now() + CALL_MS, () =>
-        client.workflow.getHandle(workflowId.gpuHost(host)).query<HostState>(QUERY.hostState),
-      );
-      if (agent?.instance === registration.instance) return;
-      if (refusedAgent?.instance === registration.instance) {
-        throw new SecondAgent(`host ${host} has an agent already: ${refusedAgent.reason}`);
+      announced = true;
+      const state = await client.withDeadline(Date.now() + CALL_MS, () => readHostState(client, host));
+      if (state?.agent?.instance === registration.instance) return;
+      if (state?.refusedAgent?.instance === registration.instance) {
+        throw new SecondAgent(`host ${host} has an agent already: ${state.refusedAgent.reason}`);
+      }
+      if (tried % LOOKS === LOOKS - 1) {
+        log.warn('waiting for a control worker to register this agent');
+        // A chain that began anew in between has not heard it.
+        announced = !(await endIfWedged(chain)) && (await isRunning(chain));
       }
     } catch (error) {
       if (error instanceof SecondAgent) throw error;
-      if (tried % 20 === 0) log.warn({ error: String(error) }, 'waiting for a control worker to register this agent');
-      if (await endIfWedged(chain).catch(() => false)) announced = false;
+      log.warn({ error: String(error) }, 'cannot register this agent yet');
     }
-    await pause(200, undefined, { signal });
+    await pause(ANSWER_MS, undefined, { signal });
   }
 }
 

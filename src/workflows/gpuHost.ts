@@ -11,10 +11,20 @@ import {
   log,
   setCurrentDetails,
   setHandler,
+  upsertMemo,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { AgentRegistration, Edge, RefusedAgent, SwitchMode, WaitingLease } from '../contracts/messages.js';
+import {
+  type AgentRegistration,
+  type Edge,
+  type HostState,
+  PUBLISHED_QUEUE,
+  type RefusedAgent,
+  STATE_MEMO,
+  type SwitchMode,
+  type WaitingLease,
+} from '../contracts/messages.js';
 import { isModel, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
 import type { AgentView, Epochs, Intents, OperationOutcome, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
@@ -80,6 +90,7 @@ class Host {
   private recent: RecentOperation[];
   private leases: WaitingLease[];
   private shownMode: string | null = null;
+  private published = '';
   private modeStarts: Promise<void> = Promise.resolve();
   private nextLookAt = 0;
 
@@ -141,7 +152,6 @@ class Host {
       }
       if (this.reconciliations.isUnderWay(operation)) this.reconciled(outcome.status === 'done');
       this.turnEvent({ kind: 'release', operation });
-      this.show();
     });
     setHandler(signals.switchMode, (request) => {
       // One after the other, so that the last one is started last (M11).
@@ -165,16 +175,6 @@ class Host {
     });
     setHandler(signals.edge, (edge) => this.onEdge(edge));
     setHandler(signals.announceAgent, (registration) => this.inBackground(this.takeAnnounced(registration)));
-    setHandler(signals.hostState, () => ({
-      host: this.host,
-      agent: this.agent,
-      refusedAgent: this.refusedAgent,
-      intents: this.intents,
-      turns: this.turns.states(),
-      leases: this.leases,
-      queue: this.turns.turns.queue,
-      epochs: this.turns.turns.epochs,
-    }));
   }
 
   private remember({ workflowId: id }: OperationRef, { status, summary }: OperationOutcome): void {
@@ -185,6 +185,7 @@ class Host {
   private turnEvent(event: Parameters<HostTurns['apply']>[0]): void {
     this.turns.apply(event);
     this.nudged = true;
+    this.show();
   }
 
   /** Asks the agent what is there, and starts a reconciliation if what is wanted is not what is. */
@@ -291,11 +292,12 @@ class Host {
     if (holder !== null) {
       const reason = `the agent ${holder.instance} (${holder.lockDomain}) answers for this host`;
       this.refusedAgent = { instance: registration.instance, reason };
-      return;
+    } else {
+      this.refusedAgent = null;
+      this.agent = registration;
+      this.mustLook = true;
     }
-    this.refusedAgent = null;
-    this.agent = registration;
-    this.mustLook = true;
+    this.show();
   }
 
   private async otherHolder({ instance, lockDomain }: AgentRegistration): Promise<AgentRegistration | null> {
@@ -335,9 +337,29 @@ class Host {
 
   private show(): void {
     setCurrentDetails(describeHost(this.intents, this.turns.turns, this.recent));
+    this.publish();
     // An event of the history each time.
     if (this.intents.mode === this.shownMode) return;
     this.shownMode = this.intents.mode;
     upsertSearchAttributes({ [SEARCH_ATTRIBUTES.mode]: [this.intents.mode] });
+  }
+
+  private publish(): void {
+    const { host, agent, refusedAgent, intents } = this;
+    const { queue, epochs } = this.turns.turns;
+    const state: HostState = {
+      host,
+      agent,
+      refusedAgent,
+      intents,
+      turns: this.turns.states(),
+      leases: this.leases.slice(0, PUBLISHED_QUEUE),
+      queue: queue.slice(0, PUBLISHED_QUEUE),
+      epochs,
+    };
+    const published = JSON.stringify(state);
+    if (published === this.published) return;
+    this.published = published;
+    upsertMemo({ [STATE_MEMO]: state });
   }
 }

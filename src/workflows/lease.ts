@@ -8,12 +8,15 @@ import {
   getExternalWorkflowHandle,
   setCurrentDetails,
   setHandler,
+  upsertMemo,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
 import type { LeaseRequest, LeaseState } from '../contracts/lease.js';
+import { STATE_MEMO } from '../contracts/messages.js';
 import { reservationTenant, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
 import type { OperationOutcome } from '../contracts/operation.js';
+import { queuedLease } from '../domain/lease.js';
 import { leaseOperation } from './leaseOperation.js';
 import { agentReads } from './proxies.js';
 import * as signals from './signals.js';
@@ -41,25 +44,15 @@ class Lease {
   private released = false;
   private news = false;
   private operations: number;
+  private published = '';
   private readonly renewals: { renewal: string; ttlSeconds: number }[] = [];
 
   private readonly request: LeaseRequest;
 
   constructor({ host, request, carried }: LeaseInput) {
     this.request = request;
-    this.state = carried?.state ?? {
-      ...request,
-      host,
-      state: 'queued',
-      position: null,
-      gpus: [],
-      epochs: {},
-      expiresAt: null,
-      renewal: null,
-      reason: null,
-    };
+    this.state = carried?.state ?? queuedLease(host, request);
     this.operations = carried?.operations ?? 0;
-    setHandler(signals.leaseState, () => this.state);
     setHandler(signals.releaseLease, () => {
       this.released = true;
     });
@@ -67,10 +60,12 @@ class Lease {
       if (this.state.state !== 'queued') return;
       this.state = { ...this.state, position };
       this.news = true;
+      this.show();
     });
     setHandler(signals.leaseRevoked, () => {
       if (this.state.state === 'held') this.state = { ...this.state, state: 'revoked' };
       this.news = true;
+      this.show();
     });
     setHandler(signals.renewLease, (renewal) => {
       if (this.state.state !== 'held' || !(renewal.ttlSeconds > 0)) return;
@@ -85,6 +80,7 @@ class Lease {
 
   /** @returns false when it ended before */
   async untilHeld(): Promise<boolean> {
+    this.show();
     if (this.state.state !== 'queued') return true;
     await this.waitInLine();
     for (;;) {
@@ -199,6 +195,10 @@ class Lease {
     if (expiresAt !== null) lines.push(`Until ${expiresAt}, if it is not renewed.`);
     if (reason !== null) lines.push(reason);
     setCurrentDetails(lines.join('\n\n'));
+    const published = JSON.stringify(this.state);
+    if (published === this.published) return;
+    this.published = published;
+    upsertMemo({ [STATE_MEMO]: this.state });
   }
 }
 

@@ -1,11 +1,8 @@
-/** The signals and queries of contracts/messages, defined once for all workflows. */
-import { defineQuery, defineSignal } from '@temporalio/workflow';
-import type { LeaseState } from '../contracts/lease.js';
+/** The signals of contracts/messages, defined once for all workflows. */
+import { defineSignal } from '@temporalio/workflow';
 import {
   type AgentRegistration,
   type Edge,
-  type HostState,
-  QUERY,
   SIGNAL,
   type SwitchMode,
   type WaitingLease,
@@ -27,7 +24,7 @@ export const switchMode = defineSignal<[SwitchMode]>(SIGNAL.switchMode);
 export const agentOnline = defineSignal(SIGNAL.agentOnline);
 export const leaseWaits = defineSignal<[WaitingLease]>(SIGNAL.leaseWaits);
 export const leaseLeaves = defineSignal<[{ id: string }]>(SIGNAL.leaseLeaves);
-/** `hostState` tells whether it was taken or refused: an Update that meets a fired timer in a cold task cannot be replayed. */
+/** The published state tells whether it was taken or refused. */
 export const announceAgent = defineSignal<[AgentRegistration]>(SIGNAL.announceAgent);
 export const edge = defineSignal<[Edge]>(SIGNAL.edge);
 
@@ -41,8 +38,5 @@ export const releaseLease = defineSignal(SIGNAL.releaseLease);
 export const leasePosition = defineSignal<[{ position: number }]>(SIGNAL.leasePosition);
 /** Something of higher priority takes its memory; also when it has. */
 export const leaseRevoked = defineSignal(SIGNAL.leaseRevoked);
-export const leaseState = defineQuery<LeaseState>(QUERY.leaseState);
-/** `leaseState` names the renewal once it is done. */
+/** The published state names the renewal once it is done. */
 export const renewLease = defineSignal<[{ renewal: string; ttlSeconds: number }]>(SIGNAL.renewLease);
-
-export const hostState = defineQuery<HostState>(QUERY.hostState);

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFailed } from 'vitest'
 import { workflowId } from '../../src/contracts/names.js';
 import type { OperationOutcome } from '../../src/contracts/operation.js';
 import { judgeHost } from '../judge/judge.js';
+import { unreplayable } from '../judge/replays.js';
 import { settle } from '../judge/settled.js';
 import { beginTrace } from '../judge/trace.js';
 import { type System, startSystem } from '../system/system.js';
@@ -96,6 +97,10 @@ describe(`a mode switch and kill -9, seed ${SEED}`, () => {
     );
     expect(await system.journal('idle_unload')).toHaveLength(1);
   }, 90_000);
+
+  it('leaves histories that a new worker can take on', async () => {
+    expect(await unreplayable(system)).toEqual([]);
+  }, 60_000);
 });
 
 /** Where the case begins; a case before that ended in a clear failure left the host elsewhere. */

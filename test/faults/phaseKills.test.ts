@@ -8,6 +8,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { unreplayable } from '../judge/replays.js';
 import { judgeServices, watchForTwins } from '../judge/services.js';
 import { beginTrace } from '../judge/trace.js';
 import { type Pipeline, settleServices } from '../judge/wantedServices.js';
@@ -143,6 +144,10 @@ describe(`a phase preparation and kill -9, seed ${SEED}`, () => {
     },
     CASE_MS,
   );
+
+  it('leaves histories that a new worker can take on', async () => {
+    expect(await unreplayable(system)).toEqual([]);
+  }, 60_000);
 });
 
 /** Where the case begins; a case before that ended in a clear failure left the host elsewhere. */

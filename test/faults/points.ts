@@ -91,6 +91,7 @@ export async function idOfAsked(system: System, isMeant: (goal: OperationGoal) =
     const { turns, queue } = await system.hostState();
     const asked = [...turns, ...queue].find(({ goal }) => isMeant(goal));
     if (asked) return asked.operation.workflowId;
+    await pause(LOOK_MS);
   }
   throw new Error('the operation did not ask for its turn');
 }

@@ -16,8 +16,8 @@ import type { Config } from '../../src/config/schema.js';
 import { simulatedServices } from '../../src/config/simulatedServices.js';
 import type { JournalEntry, JournalType } from '../../src/contracts/journal.js';
 import type { HostState } from '../../src/contracts/messages.js';
-import { workflowId } from '../../src/contracts/names.js';
 import type { Status } from '../../src/contracts/status.js';
+import { readHostState } from '../../src/roles/publishedState.js';
 import { type RunningSimulator, startSimulator } from '../../src/simulator/simulator.js';
 import { startTemporal, type TestServer } from '../parts/temporal.js';
 import { startWorker, type WorkerProcess } from './children.js';
@@ -147,7 +147,11 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
       return JSON.parse(stdout) as T;
     },
     status: () => api().get<Status>('/v1/status'),
-    hostState: () => client.workflow.getHandle(workflowId.gpuHost(host)).query<HostState>('hostState'),
+    async hostState() {
+      const state = await readHostState(client, host);
+      if (state === null) throw new Error('the host has not begun yet');
+      return state;
+    },
     async journal(...types) {
       const entries = await api().get<JournalEntry[]>('/v1/journal?limit=5000');
       return types.length === 0 ? entries : entries.filter((entry) => types.includes(entry.type));

@@ -9,6 +9,7 @@ import type { ControlActivities } from '../../src/contracts/activities.js';
 import { type HostState, SIGNAL } from '../../src/contracts/messages.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../../src/contracts/names.js';
 import type { OperationGoal, OperationInput, OperationOutcome } from '../../src/contracts/operation.js';
+import { readHostState } from '../../src/roles/publishedState.js';
 import { MODEL } from './hardware.js';
 import { ScriptedAgent } from './scriptedAgent.js';
 import type { Server } from './servers.js';
@@ -102,8 +103,10 @@ export class World {
     await agent.stop();
   }
 
-  hostState({ host }: ScriptedAgent): Promise<HostState> {
-    return this.client.workflow.getHandle(workflowId.gpuHost(host)).query<HostState>('hostState');
+  async hostState({ host }: ScriptedAgent): Promise<HostState> {
+    const state = await readHostState(this.client, host);
+    if (state === null) throw new Error('the host has not begun yet');
+    return state;
   }
 
   start({ host }: ScriptedAgent, goal: OperationGoal, request: string, priority = 50) {
