@@ -59,8 +59,10 @@ export async function main(argv: readonly string[], context: CliContext): Promis
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void context.stdout.write(text),
-      // For a program, what is wrong comes as one object at the end.
+      // The help of a command that is not whole; for a program what is wrong comes as one object at the end.
       writeErr: (text) => void (format === 'json' || context.stderr.write(text)),
+      // Said once, at the end, with what to do about it.
+      outputError: () => undefined,
     })
     .configureHelp({ showGlobalOptions: true })
     .showSuggestionAfterError();

@@ -65,6 +65,10 @@ export function createEndpoint({
 }: EndpointOptions): FastifyInstance {
   const server = fastify({ bodyLimit: BODY_LIMIT, forceCloseConnections: true });
 
+  if (agent.options.simulated) {
+    // Before all else, and on the raw answer: also on refusals and on streams (law 7).
+    server.addHook('onRequest', async (_request, reply) => void reply.raw.setHeader(SIMULATED_HEADER, 'true'));
+  }
   server.addHook('onRequest', async (request) => {
     refuseForeignPages(request);
     if (request.url === '/healthz') return;
@@ -78,9 +82,6 @@ export function createEndpoint({
       );
     }
   });
-  if (agent.options.simulated) {
-    server.addHook('onSend', async (_request, reply) => void reply.header(SIMULATED_HEADER, 'true'));
-  }
   server.setErrorHandler((error, _request, reply) => {
     const problem = problemOf(error);
     return reply.status(problem.status).send({ error: problem.body });

@@ -211,7 +211,12 @@ export class Services {
 
   private find(name: string): Tracked {
     const one = this.tracked.get(name);
-    if (one === undefined) throw new ServiceError('missing', `There is no service "${name}".`, 'Name one of services.');
+    if (one === undefined)
+      throw new ServiceError(
+        'missing',
+        `There is no service "${name}".`,
+        '`vramflow service list` shows those that there are.',
+      );
     return one;
   }
 

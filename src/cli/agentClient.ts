@@ -8,9 +8,11 @@ import { SIMULATED_HEADER } from '../contracts/status.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exitCodes.js';
 import { homeOf } from './globalOptions.js';
+import { saySimulated } from './simulated.js';
 import { UserError } from './userError.js';
 
 const TIMEOUT_MS = 70_000;
+const ALIVE_MS = 2_000;
 
 /** A streamed answer that was cut off. */
 export class ConnectionLost extends UserError {}
@@ -32,8 +34,8 @@ export function agentClient(config: Config, context: CliContext): AgentClient {
       ...init,
       headers: { ...(init.headers as Record<string, string>), authorization: `Bearer ${tokenIn(path)}` },
     });
+    if (response.headers.has(SIMULATED_HEADER)) saySimulated(context);
     if (!response.ok) throw await refusal(response, path);
-    if (response.headers.has(SIMULATED_HEADER)) sayOnce(context);
     return response;
   };
   const post = (body: unknown): RequestInit => ({
@@ -54,13 +56,16 @@ export function agentClient(config: Config, context: CliContext): AgentClient {
   };
 }
 
-/** Who has been told: each call of the command line once, on stderr, whatever it prints as data (law 7). */
-const told = new WeakSet<CliContext>();
-
-function sayOnce(context: CliContext): void {
-  if (told.has(context)) return;
-  told.add(context);
-  context.stderr.write('SIMULATED host: nothing of this is real hardware\n');
+/** Makes a simulated host known (law 7) where a command asks the agent for nothing else. */
+export async function askWhetherSimulated(config: Config, context: CliContext): Promise<void> {
+  const { data } = foldersOf(config.data_dir, { env: context.env, homeDir: homeOf(context) });
+  try {
+    const url = `${urlOf(config, data)}/healthz`;
+    const response = await fetch(url, { method: 'HEAD', signal: AbortSignal.timeout(ALIVE_MS) });
+    if (response.headers.has(SIMULATED_HEADER)) saySimulated(context);
+  } catch {
+    // No agent, no figures: who needs it will say that it is away.
+  }
 }
 
 /** Where the agent says that it listens; else where the configuration puts it. */

@@ -13,6 +13,10 @@ export const EXIT = {
   failed: 5,
   /** A newer request superseded the operation, or it was cancelled. */
   superseded: 6,
+  /** The command of `lease run` cannot be run, as of a shell. */
+  notExecutable: 126,
+  /** There is no such command, as of a shell. */
+  notFound: 127,
   /** Ctrl-C: 128 + SIGINT. */
   interrupted: 130,
 } as const;

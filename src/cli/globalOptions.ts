@@ -21,9 +21,11 @@ export function addGlobalOptions(program: Command): Command {
 
 /** The format that a command line asks for, also one that cannot be parsed: its error is to have that format, too. */
 export function formatAsked(argv: readonly string[]): Format {
-  const asked = argv.some(
+  // What follows a -- is another program's.
+  const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
+  const asked = own.some(
     (word, at) =>
-      ['-ojson', '--output=json'].includes(word) || (['-o', '--output'].includes(word) && argv[at + 1] === 'json'),
+      ['-ojson', '--output=json'].includes(word) || (['-o', '--output'].includes(word) && own[at + 1] === 'json'),
   );
   return asked ? 'json' : 'text';
 }

@@ -4,7 +4,8 @@ import { nearest } from '../config/nearest.js';
 export function suggest(name: string, known: Iterable<string>): string {
   const names = [...known].sort();
   if (names.length === 0) return 'None are known.';
-  const near = nearest(name, names);
+  // Another number is not what was meant.
+  const near = /^\d+$/.test(name) ? null : nearest(name, names);
   const list = `Known: ${names.join(', ')}.`;
   return near ? `Did you mean ${near}? ${list}` : list;
 }

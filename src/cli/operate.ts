@@ -12,7 +12,7 @@ import type { CliContext } from './context.js';
 import { EXIT, type ExitCode } from './exitCodes.js';
 import type { Output, Style } from './output.js';
 import { followProgress } from './progress.js';
-import { explainTemporal, temporalClient } from './temporal.js';
+import { withTemporal } from './temporal.js';
 
 export interface OperationRequest {
   workflow: OperationWorkflow;
@@ -38,8 +38,7 @@ export async function operate(
   output: Output,
   request: OperationRequest,
 ): Promise<ExitCode> {
-  const client = await temporalClient(config);
-  try {
+  return withTemporal(config, context, async (client) => {
     const handle = await client.workflow.start(request.workflow, {
       workflowId: request.workflowId(randomUUID().slice(0, 8)),
       taskQueue: CONTROL_QUEUE,
@@ -61,11 +60,7 @@ export async function operate(
     const outcome = await resultOf(handle, followProgress(agentClient(config, context), request.input.host, output));
     output.data({ ...ids, outcome }, (_value, style) => renderOutcome(outcome, style));
     return EXIT_OF[outcome.status];
-  } catch (error) {
-    throw explainTemporal(error, config);
-  } finally {
-    await client.connection.close();
-  }
+  });
 }
 
 async function resultOf(handle: WorkflowHandle, following: { stop(): void }): Promise<OperationOutcome> {

@@ -64,7 +64,7 @@ export function followProgress(agent: AgentClient, host: string, output: Output)
 
 function noAgent(host: string, why: string[]): Sight {
   const lines = [
-    `No agent answers for host ${host}, and the operation cannot begin without it. ${why.join(' ')}`.trim(),
+    `No agent answers for host ${host}, so the operation waits for it. ${why.join(' ')}`.trim(),
     'It goes on as soon as the agent runs; Ctrl-C ends the waiting here, not the operation.',
   ];
   return { doing: 'waiting for the agent', vram: '', waits: true, hint: { lines, afterMs: 3_000 } };
@@ -86,8 +86,7 @@ function atWork(status: Status): Sight {
         `${state} ${id}${state === 'loading' ? ` (about ${(loadMs / 1000).toFixed(1)} s)` : ''}`,
     );
   const vram = status.vram ? `, ${status.vram.used_mb} of ${status.vram.total_mb} MB used` : '';
-  const mark = status.simulated ? 'SIMULATED ' : '';
-  if (moving.length > 0) return { doing: `${mark}${moving.join(', ')}`, vram, waits: false, hint: null };
-  if (status.turns.length > 0) return { doing: `${mark}working`, vram, waits: false, hint: null };
+  if (moving.length > 0) return { doing: moving.join(', '), vram, waits: false, hint: null };
+  if (status.turns.length > 0) return { doing: 'working', vram, waits: false, hint: null };
   return { doing: FOR_THE_TURN, vram, waits: true, hint: NOBODY_GRANTS };
 }

@@ -11,8 +11,8 @@ import { explain, UserError } from './userError.js';
 export function reportError(error: unknown, format: Format, stderr: NodeJS.WritableStream): ExitCode {
   if (error instanceof Exit) return error.exitCode;
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
-  // Commander has said it already, in its own words.
-  if (error instanceof CommanderError && format === 'text') return EXIT.usage;
+  // The help that is shown instead says it.
+  if (error instanceof CommanderError && error.code === 'commander.help' && format === 'text') return EXIT.usage;
   const known = asUserError(error);
   if (format === 'json') stderr.write(`${JSON.stringify({ error: known ? bodyOf(known) : unexpected(error) })}\n`);
   else stderr.write(`${known ? known.lines().join('\n') : stackOf(error)}\n`);

@@ -42,6 +42,8 @@ export interface LeaseState extends LeaseRequest {
   renewal: string | null;
   /** Why it waits, or why it ended. */
   reason: string | null;
+  /** What can be done about that; null where there is nothing. */
+  remedy: string | null;
 }
 
 /** As the agent keeps it on disk. */

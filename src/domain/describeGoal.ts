@@ -22,3 +22,14 @@ export function describeGoal(goal: OperationGoal): string {
       return `reconcile: ${goal.reason}`;
   }
 }
+
+/** What is true of an operation that found its target so: a mode or a phase may be another one all the same. */
+export function nothingMoved(goal: OperationGoal, former: { mode: string; phase: string | null } | null): string {
+  if (former !== null && goal.kind === 'mode' && former.mode !== goal.mode) {
+    return `the mode is changed from ${former.mode}, and nothing had to be moved`;
+  }
+  if (former !== null && goal.kind === 'phase' && former.phase !== goal.phase) {
+    return `the phase is ${former.phase === null ? 'set' : `changed from ${former.phase}`}, and nothing had to be moved`;
+  }
+  return 'it was true already';
+}

@@ -9,11 +9,14 @@ import { verbOf } from './verbs.js';
 
 type Plan = Extract<PlanResult, { kind: 'plan' }>;
 
+/** Law 7, where a plan is shown by itself: in the Web UI. The command line says it on its own. */
+export const simulatedMark = (observed: HostObservation): string[] =>
+  observed.simulated ? ['SIMULATED: the figures come from the simulator'] : [];
+
 export function explainPlan(plan: PlanResult, observed: HostObservation): string[] {
-  const simulated = observed.simulated ? ['SIMULATED: the figures come from the simulator'] : [];
   const lines =
     plan.kind === 'plan' ? explainSteps(plan, observed) : explainRefusal(plan.refusal, plan.because, observed);
-  return [...simulated, ...lines, ...plan.rejected.map(explainRejected)];
+  return [...lines, ...plan.rejected.map(explainRejected)];
 }
 
 function explainSteps(plan: Plan, observed: HostObservation): string[] {

@@ -11,4 +11,5 @@ export const queuedLease = (host: string, request: LeaseRequest): LeaseState => 
   expiresAt: null,
   renewal: null,
   reason: null,
+  remedy: null,
 });

@@ -3,7 +3,7 @@ import fastify, { type FastifyInstance } from 'fastify';
 import { flag, number, object, oneOf, optional, text } from './adminInput.js';
 import { describeFaults, describeState, type SimulatorParts } from './adminState.js';
 import { SystemClock } from './clock.js';
-import { BadRequest, OutOfMemory } from './errors.js';
+import { BadRequest, OutOfMemory, unknownName } from './errors.js';
 import type { FaultParams } from './faults.js';
 import type { Preset } from './presets.js';
 import { sampleOf } from './sample.js';
@@ -24,10 +24,12 @@ export async function startAdminApi(parts: SimulatorParts, preset: Preset, port:
   const app = fastify({ forceCloseConnections: true });
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
     const status = error instanceof BadRequest ? 400 : error instanceof OutOfMemory ? 409 : (error.statusCode ?? 500);
-    void reply.status(status).send({ error: error.message });
+    void reply
+      .status(status)
+      .send({ error: error.message, remedy: error instanceof OutOfMemory ? lessThan(error) : null });
   });
   readRoutes(app, parts, preset);
-  hostRoutes(app, parts);
+  hostRoutes(app, parts, preset);
   ollamaRoutes(app, parts);
   embedderRoutes(app, parts);
   serviceRoutes(app, parts);
@@ -35,6 +37,11 @@ export async function startAdminApi(parts: SimulatorParts, preset: Preset, port:
   const address = app.server.address() as AddressInfo;
   return { url: `http://127.0.0.1:${address.port}`, close: () => app.close() };
 }
+
+const lessThan = ({ freeMb }: OutOfMemory): string =>
+  freeMb > 0
+    ? `Ask for at most ${freeMb} MB, name another GPU (gpu=…), or free some of it first.`
+    : 'Name another GPU (gpu=…), or free some of it first.';
 
 function readRoutes(app: FastifyInstance, parts: SimulatorParts, preset: Preset): void {
   app.get('/state', () => describeState(parts, preset));
@@ -58,10 +65,15 @@ function readRoutes(app: FastifyInstance, parts: SimulatorParts, preset: Preset)
 function hostRoutes(
   app: FastifyInstance,
   { faults, gpuHost, clock, embedders, ollama, recorder }: SimulatorParts,
+  preset: Preset,
 ): void {
   app.get('/faults', () => describeFaults(faults));
   app.post('/faults', (request) => {
     const { name, ...params } = object(request.body);
+    // One that concerns nothing would be set, and never happen.
+    const [gpu, model] = [optional(params, 'gpu', text), optional(params, 'model', text)];
+    if (gpu !== null) gpuHost.card(gpu);
+    if (model !== null) checkModel(model, preset);
     faults.set(text({ name }, 'name'), params as FaultParams);
     return describeFaults(faults);
   });
@@ -126,6 +138,12 @@ function hostRoutes(
     ollama.maxLoadedModels = optional(body, 'maxLoadedModels', number) ?? ollama.maxLoadedModels;
     return { reclaimMs: gpuHost.reclaimMs, embedderMb: embedders.mb, maxLoadedModels: ollama.maxLoadedModels };
   });
+}
+
+function checkModel(model: string, { models }: Preset): void {
+  const plain = (name: string) => name.replace(/:latest$/, '');
+  const names = models.map(({ name }) => name);
+  if (!names.some((name) => plain(name) === plain(model))) unknownName('model', model, names);
 }
 
 function ollamaRoutes(app: FastifyInstance, { ollama }: SimulatorParts): void {

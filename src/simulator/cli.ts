@@ -109,9 +109,10 @@ export async function runSimulatorCommand(argv: readonly string[], output: Comma
     output.stderr(`no simulator answers at ${url} (${(error as Error).message}); is it running?\n`);
     return 3;
   }
-  const content = (await answer.json()) as { error?: string };
+  const content = (await answer.json()) as { error?: string; remedy?: string | null };
   if (!answer.ok) {
     output.stderr(`${content.error ?? `the simulator answered ${answer.status}`}\n`);
+    if (content.remedy) output.stderr(`${content.remedy}\n`);
     return 1;
   }
   output.stdout(`${JSON.stringify(content, null, 2)}\n`);

@@ -1,3 +1,5 @@
+import { closest, distance } from 'fastest-levenshtein';
+
 /** A request to the simulator that it cannot follow. The message says what is known instead. */
 export class BadRequest extends Error {
   override readonly name = 'BadRequest';
@@ -37,7 +39,10 @@ export class DockerError extends Error {
   }
 }
 
-/** Throws a BadRequest that lists what is known. */
+/** Throws a BadRequest that lists what is known, and names what was probably meant. */
 export function unknownName(what: string, asked: string, known: Iterable<string>): never {
-  throw new BadRequest(`unknown ${what} '${asked}'; known: ${[...known].join(', ') || 'none'}`);
+  const names = [...known];
+  const near = names.length === 0 ? '' : closest(asked, names);
+  const meant = near !== '' && distance(asked, near) <= Math.max(2, asked.length / 3) ? ` did you mean '${near}'?` : '';
+  throw new BadRequest(`unknown ${what} '${asked}';${meant} known: ${names.join(', ') || 'none'}`);
 }

@@ -87,11 +87,11 @@ class Lease {
       this.news = false;
       const outcome = await this.askForRoom();
       if (outcome?.status === 'done') break;
-      const reason = outcome?.summary ?? 'its operation ended without an outcome';
+      const reason = outcome?.refusal?.message ?? outcome?.summary ?? 'its operation ended without an outcome';
       // What can never be had is not waited for (pain 2).
       const hopeless = outcome?.refusal?.code === 'never-fits' || outcome?.refusal?.code === 'no-gpu';
+      this.state = { ...this.state, reason, remedy: outcome?.refusal?.remedy ?? null };
       if (hopeless || this.released) return this.ended(hopeless ? reason : 'released while it waited');
-      this.state = { ...this.state, reason };
       this.show();
       await condition(() => this.released || this.news, LOOK_AGAIN, { summary: 'until there may be room' });
       if (this.released) return this.ended('released while it waited');
@@ -151,7 +151,7 @@ class Lease {
       const has = await agentReads(host).readReservation(request.id);
       const expires = new Date(has?.expiresAtMs ?? Date.now() + request.ttlSeconds * 1000).toISOString();
       const granted = { gpus: has?.gpus ?? [], epochs: outcome.epochs, expiresAt: expires };
-      this.state = { ...this.state, ...granted, state: 'held', position: null, reason: null };
+      this.state = { ...this.state, ...granted, state: 'held', position: null, reason: null, remedy: null };
     }
     return outcome;
   }

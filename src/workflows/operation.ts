@@ -16,8 +16,8 @@ import type { PlanResult, PlanStep } from '../contracts/plan.js';
 import { withoutArrived } from '../domain/arrived.js';
 import { MAX_LOOK_AGAIN, pauseAfter, verdictOf } from '../domain/attempts.js';
 import { checkGoal } from '../domain/checkGoal.js';
-import { describeGoal } from '../domain/describeGoal.js';
-import { explainPlan } from '../domain/explainPlan.js';
+import { describeGoal, nothingMoved } from '../domain/describeGoal.js';
+import { explainPlan, simulatedMark } from '../domain/explainPlan.js';
 import { planResidency } from '../domain/planResidency.js';
 import { withAsked } from '../domain/reservations.js';
 import { resolveTarget } from '../domain/resolveTarget.js';
@@ -184,7 +184,7 @@ export class Operation {
     const plan = planResidency(asked, withoutArrived(wanted, this.loaded(), asked), policy);
     this.plans.push(plan);
     if (plan.kind === 'plan') this.takeUnseen(plan, view);
-    const lines = explainPlan(plan, observation);
+    const lines = [...simulatedMark(observation), ...explainPlan(plan, observation)];
     if (this.plans.length === 1) this.explained = lines;
     setCurrentDetails(`${this.what}${asList(lines)}`);
     return plan;
@@ -249,7 +249,7 @@ export class Operation {
   private doneSummary(): string {
     // One that did not act found it true.
     const acted = this.steps.filter((step) => step.acted);
-    if (acted.length === 0) return `${this.what}: it was true already`;
+    if (acted.length === 0) return `${this.what}: ${nothingMoved(this.input.goal, this.former)}`;
     const did = acted.map((step) => `${verbOf(step)} ${step.tenant} (${(step.ms / 1000).toFixed(1)} s)`);
     return `${this.what}: ${did.join(', ')}`;
   }
@@ -278,8 +278,8 @@ const isConfirmation = (step: PlanStep): boolean => step.kind === 'load' && step
 
 const agentRestarts = {
   type: FAILURE.premiseGone,
-  message: 'the agent starts anew again and again',
-  remedy: 'see the agent’s log',
+  message: 'the agent ends and starts again and again',
+  remedy: 'see why in its log: supervisor.log in the data folder',
 };
 
 const undone = ({ kind, tenant }: PlanStep): string =>

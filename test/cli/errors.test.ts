@@ -71,6 +71,9 @@ describe('an error under -o json', () => {
     const text = await run(...argv);
     expect(text).toMatchObject({ code: exitCode, stdout: '' });
     expect(text.stderr).not.toContain('{"error"');
+    if (remedy !== null) expect(text.stderr).toMatch(remedy);
+    // Said once.
+    expect([...text.stderr.matchAll(/^error: /gm)]).toHaveLength(/a command is missing/.test(String(says)) ? 0 : 1);
   });
 
   it('also when nobody expected it', () => {
@@ -84,5 +87,6 @@ describe('an error under -o json', () => {
   it('does not touch help, nor a prompt that speaks of json', async () => {
     expect(await run('model', '--help', '-o', 'json')).toMatchObject({ code: 0, stderr: '' });
     expect((await run('generate', 'nobody', 'answer with -o json')).stderr).toMatch(/^error: /);
+    expect((await run('lease', 'run', '--', 'nobody', '-o', 'json')).stderr).toMatch(/^error: /);
   });
 });

@@ -59,6 +59,21 @@ describe('vramflow sim', () => {
     }
   });
 
+  it('says what to do about a process that is too large, and about a fault of a model that is not there', async () => {
+    expect(await sim('foreign', 'add', '99999')).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^error: out of memory: 99999 MB asked of GPU-.*\n {2}Ask for at most \d+ MB, /),
+    });
+    expect(await sim('fault', 'set', 'load-fail', 'model=qwen3-vl:8')).toMatchObject({
+      code: 2,
+      stdout: '',
+      stderr: expect.stringMatching(/unknown model 'qwen3-vl:8'; did you mean 'qwen3-vl:8b'\? known: .*llava:7b/),
+    });
+    expect((await sim('fault', 'set', 'load-fail', 'gpu=GPU-none', 'model=nomic-embed-text')).code).toBe(2);
+    expect((await sim('fault', 'set', 'load-fail', 'model=nomic-embed-text')).code).toBe(0);
+    expect((await sim('fault', 'clear')).code).toBe(0);
+  });
+
   it('says what it does not understand', async () => {
     expect(await sim('fuolt')).toMatchObject({
       code: 2,

@@ -80,6 +80,60 @@ describe('a lease', { timeout: 60_000 }, () => {
     rmSync(folder, { recursive: true });
   });
 
+  const run = (...argv: string[]) => system.cli('lease', 'run', ...argv, '--', process.execPath, '-e', '');
+
+  it('that waits says who holds the memory and what can be done, and gives up in time', async () => {
+    await acquire('holder', 20_000, '--ttl', '120', '--priority', '60');
+    const late = await run('--id', 'late', '--mb', '10000', '--wait', '10s');
+    expect(late).toMatchObject({ code: 3, stdout: '' });
+    expect(late.stderr).toMatch(/lease late waits.*reservation\/holder holds 20,000 MB/);
+    expect(late.stderr).toMatch(/`vramflow lease release holder`.*higher --priority \(this one has 50\)/);
+    expect(late.stderr).toMatch(/Ctrl-C ends the waiting, and it gives up after 10 s/);
+    expect(late.stderr).toMatch(/error: Lease late was not granted within 10 s: .*holder holds/);
+    const never = await run('--id', 'never', '--mb', '10000', '--no-wait');
+    expect(never).toMatchObject({
+      code: 3,
+      stdout: '',
+      stderr: expect.stringMatching(/Lease never was not granted at once/),
+    });
+    expect(await system.cli('lease', 'acquire', '--mb', '10000', '--wait', '0')).toMatchObject({ code: 3, stdout: '' });
+    // None of them stays in line.
+    await vi.waitFor(async () => expect(await states()).toEqual({ holder: 'held' }), 10_000);
+    await system.json(['lease', 'release', 'holder']);
+    await isOver('holder');
+  });
+
+  it('says that it is granted', async () => {
+    const { code, stderr } = await run('--id', 'quick', '--mb', '1000');
+    expect({ code, stderr }).toEqual({
+      code: 0,
+      stderr: expect.stringMatching(/lease quick is granted: 1000 MB on GPU-/),
+    });
+    const acquired = await system.cli('lease', 'acquire', '--id', 'also', '--mb', '1000');
+    expect(acquired.stdout).toMatch(/^lease also is granted: 1000 MB on GPU-/);
+    await system.json(['lease', 'release', 'also']);
+    await isOver('also');
+    await isOver('quick');
+  });
+
+  it('of a command that cannot be run is not taken', async () => {
+    expect(await system.cli('lease', 'run', '--id', 'lost', '--mb', '1000', '--', 'no-such-program')).toMatchObject({
+      code: 127,
+      stdout: '',
+      stderr: expect.stringMatching(/^error: The program no-such-program is not found on the PATH\.\n/),
+    });
+    expect(await system.cli('lease', 'run', '--mb', '1000', '--', './vramflow.yaml')).toMatchObject({ code: 126 });
+    expect(await states()).not.toHaveProperty('lost');
+  });
+
+  it('refused to a command is an error: stdout is the command’s', async () => {
+    const { code, stdout, stderr } = await run('--id', 'giant', '--mb', '90000');
+    expect({ code, stdout }).toEqual({ code: 3, stdout: '' });
+    expect(stderr).toMatch(
+      /error: Lease giant is refused: .*reservation\/giant needs 90,000 MB.*\n {2}Ask for less with `--mb`\.\n$/,
+    );
+  });
+
   it('that can never be had is refused at once, and blocks nobody (pain 2)', async () => {
     const { code, stdout } = await system.cli('lease', 'acquire', '--id', 'huge', '--mb', '90000', '-o', 'json');
     expect(code).toBe(3);

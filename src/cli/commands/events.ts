@@ -22,6 +22,8 @@ export function eventsCommand(context: CliContext): Command {
       const output = outputOf(command, context);
       const agent = agentClient(config, context);
       const past = await agent.get<JournalEntry[]>(`/v1/journal?limit=${options.lines}`);
+      if (past.length === 0)
+        output.talk('Nothing has happened yet; a switch such as `vramflow mode recording` will show here.');
       for (const entry of past) output.item(entry, renderEntry);
       if (!options.follow) return;
       for await (const entry of follow(agent, past.at(-1)?.sequence ?? 0)) output.item(entry, renderEntry);

@@ -57,6 +57,8 @@ export function imageOf(file: string): string {
   try {
     return readFileSync(file).toString('base64');
   } catch (error) {
-    throw new UserError(`The image ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UserError(`The image ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`, {
+      remedy: 'Name a PNG or JPEG file that you may read.',
+    });
   }
 }

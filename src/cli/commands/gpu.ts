@@ -16,6 +16,7 @@ export function gpuCommand(context: CliContext): Command {
       const { processes, simulated } = await agentClient(config, context).get<Status>('/v1/status');
       outputOf(command, context).data({ simulated, processes }, (_value, style) => {
         if (processes === null) return 'the list of GPU processes cannot be had; `vramflow doctor` says why';
+        if (processes.length === 0) return 'no process is on a GPU; what vramflow loads shows here';
         return table(
           [
             { title: 'GPU' },

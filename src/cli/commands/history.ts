@@ -25,7 +25,8 @@ export function historyCommand(context: CliContext): Command {
             entry.message,
           ];
         });
-        if (rows.length === 0) return 'no operation has ended yet';
+        if (rows.length === 0)
+          return 'no operation has ended yet; `vramflow mode <mode>` or `vramflow model load <model>` is one';
         return table(
           ['time', 'outcome', 'took', 'asked by', 'what'].map((title) => ({ title })),
           rows,

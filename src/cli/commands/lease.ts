@@ -1,24 +1,21 @@
-import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { setTimeout as pause } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
 import type { LeaseRequest, LeaseState } from '../../contracts/lease.js';
 import type { CliContext } from '../context.js';
+import { duration } from '../duration.js';
 import { Exit, exitWith } from '../exit.js';
 import { EXIT, type ExitCode } from '../exitCodes.js';
 import { configOf, outputOf } from '../globalOptions.js';
+import { patienceOf, runHolding } from '../leaseRun.js';
 import { createLeases, type Leases } from '../leases.js';
+import { granted, refusedLease, untilHeld, waitOf } from '../leaseWait.js';
 import type { Output } from '../output.js';
 import { table } from '../output.js';
-import { temporalClient } from '../temporal.js';
+import { findCommand } from '../program.js';
+import { withTemporal } from '../temporal.js';
 import { UserError } from '../userError.js';
 
-const LOOK_MS = 300;
-/** `lease run` renews this many times within the time to live. */
-const RENEWALS = 3;
-/** From SIGTERM to SIGKILL of the command of a revoked lease; below the grace that it has. */
-const TERM_MS = 7_000;
 const ID = /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/;
 
 interface AcquireOptions {
@@ -29,7 +26,7 @@ interface AcquireOptions {
   priority: number;
   ttl: number;
   pid?: number;
-  wait: boolean;
+  wait?: number | boolean;
 }
 
 const whole = (least: number, most: number) => (text: string) => {
@@ -37,6 +34,8 @@ const whole = (least: number, most: number) => (text: string) => {
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`);
 };
+
+const LONGEST = 'wait at most so long, for example 30s or 10m; without it as long as it takes';
 
 /** `vramflow lease acquire|renew|release|list|run`. */
 export function leaseCommand(context: CliContext): Command {
@@ -49,24 +48,32 @@ export function leaseCommand(context: CliContext): Command {
       .option('--holder <text>', 'who has it, for people')
       .option('--priority <n>', 'higher wins, as of services', whole(0, 100), 50)
       .option('--ttl <seconds>', 'it ends by itself so long after its grant or last renewal', whole(1, 604_800), 60);
-  const inSession = async <T>(command: Command, work: (leases: Leases, output: Output) => Promise<T>): Promise<T> => {
+  const inSession = <T>(
+    command: Command,
+    work: (leases: Leases, output: Output) => Promise<T>,
+    patienceMs?: number,
+  ): Promise<T> => {
     const { config } = configOf(command, context);
-    const client = await temporalClient(config);
-    try {
-      return await work(createLeases(client, config.host), outputOf(command, context));
-    } finally {
-      await client.connection.close();
-    }
+    return withTemporal(
+      config,
+      context,
+      (client) => work(createLeases(client, config.host), outputOf(command, context)),
+      patienceMs,
+    );
   };
   withTerms(lease.command('acquire'))
     .description('ask for a lease and wait until it is held')
     .option('--pid <pid>', 'the process that will use it: what it holds is then not counted twice', whole(1, 2 ** 31))
-    .option('--no-wait', 'do not wait: print its state')
+    .option('--wait <duration>', LONGEST, duration)
+    .option('--no-wait', 'do not wait: print its state, and leave it in line')
     .action((options: AcquireOptions, command: Command) =>
       inSession(command, async (leases, output) => {
         const request = requestOf(options);
         await leases.start(request);
-        const state = options.wait ? await held(leases, request.id, output) : await leases.state(request.id);
+        const state =
+          options.wait === false
+            ? await leases.state(request.id)
+            : await untilHeld(leases, request.id, waitOf(options.wait), output);
         output.data(state, describe);
         exitWith(state.state === 'ended' ? EXIT.refused : EXIT.ok);
       }),
@@ -97,7 +104,7 @@ export function leaseCommand(context: CliContext): Command {
         const found = await leases.running();
         output.data({ leases: found }, (_value, style) =>
           found.length === 0
-            ? 'no leases'
+            ? 'There are no leases. `vramflow lease run` and `vramflow lease acquire` ask for one.'
             : table(
                 ['lease', 'holder', 'state', 'what', 'priority', 'until'].map((title) => ({ title })),
                 found.map((one) => [
@@ -115,19 +122,21 @@ export function leaseCommand(context: CliContext): Command {
     );
   withTerms(lease.command('run'))
     .argument('<command...>', 'after --: a program and its arguments')
+    .option('--wait <duration>', LONGEST, duration)
+    .option('--no-wait', 'do not wait in line: give up where others would have to end first')
     .description('hold a lease while a command runs; ends with its exit code')
-    .action((argv: string[], options: AcquireOptions, command: Command) =>
-      inSession(command, async (leases, output) => {
-        const request = { ...requestOf({ ...options, pid: process.pid }), holder: options.holder ?? argv.join(' ') };
+    .action((argv: string[], options: AcquireOptions, command: Command) => {
+      findCommand(argv[0] ?? '', context);
+      const request = { ...requestOf({ ...options, pid: process.pid }), holder: options.holder ?? argv.join(' ') };
+      const run = async (leases: Leases, output: Output) => {
         await leases.start(request);
-        const state = await held(leases, request.id, output);
-        if (state.state !== 'held') {
-          output.data(state, describe);
-          throw new Exit(EXIT.refused);
-        }
-        throw new Exit((await runHolding(leases, request, argv, output)) as ExitCode);
-      }),
-    );
+        const state = await untilHeld(leases, request.id, waitOf(options.wait), output);
+        if (state.state !== 'held') throw refusedLease(state);
+        output.talk(`  ${granted(state)}`);
+        throw new Exit((await runHolding(leases, request, argv, context, output)) as ExitCode);
+      };
+      return inSession(command, run, patienceOf(request.ttlSeconds));
+    });
   return lease;
 }
 
@@ -152,77 +161,11 @@ function requestOf({
   };
 }
 
-/** Until it is held, or ended before. Ctrl-C gives it back. */
-async function held(leases: Leases, id: string, output: Output): Promise<LeaseState> {
-  let interrupted = false;
-  const interrupt = () => {
-    interrupted = true;
-  };
-  process.once('SIGINT', interrupt);
-  let said = '';
-  try {
-    for (;;) {
-      const state = await leases.state(id);
-      if (state.state !== 'queued') return state;
-      const news = `waits${state.position === null ? '' : `, number ${state.position}`}: ${state.reason ?? 'for its turn'}`;
-      if (news !== said) output.talk(`  lease ${id} ${news}`);
-      said = news;
-      if (interrupted) {
-        await leases.release(id);
-        throw new Exit(EXIT.interrupted);
-      }
-      await pause(LOOK_MS);
-    }
-  } finally {
-    process.off('SIGINT', interrupt);
-  }
-}
-
-/** Runs the command, renews meanwhile, ends it when the lease is revoked, and gives the lease back. */
-async function runHolding(leases: Leases, { id, ttlSeconds }: LeaseRequest, argv: string[], output: Output) {
-  const [program = '', ...args] = argv;
-  const child = spawn(program, args, { stdio: 'inherit' });
-  const ended = new Promise<number>((resolve, reject) => {
-    child.once('error', (error) =>
-      reject(new UserError(`${program} cannot be started: ${error.message}`, { cause: error })),
-    );
-    child.once('exit', (code, signal) => resolve(code ?? (signal === 'SIGINT' ? EXIT.interrupted : EXIT.failed)));
-  });
-  const forward = (signal: NodeJS.Signals) => child.kill(signal);
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, forward);
-  const over = new AbortController();
-  const watching = (async () => {
-    let renewAt = Date.now() + (ttlSeconds * 1000) / RENEWALS;
-    while (!over.signal.aborted) {
-      await pause(LOOK_MS);
-      const { state } = await leases.state(id);
-      if (over.signal.aborted) return;
-      if (state !== 'held') {
-        output.talk(`  lease ${id} is ${state}: ending ${program}`);
-        child.kill('SIGTERM');
-        setTimeout(() => child.kill('SIGKILL'), TERM_MS).unref();
-        return;
-      }
-      if (Date.now() < renewAt) continue;
-      await leases.renew(id, ttlSeconds);
-      renewAt = Date.now() + (ttlSeconds * 1000) / RENEWALS;
-    }
-  })();
-  try {
-    // Who cannot renew must not go on as if it held the lease: the command ends with it.
-    return await Promise.race([ended, watching.then(() => ended)]);
-  } finally {
-    over.abort();
-    child.kill('SIGTERM');
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, forward);
-    await leases.release(id).catch(() => undefined);
-  }
-}
-
-function describe({ id, state, gpus, mb, expiresAt, reason, epochs }: LeaseState): string {
-  const what = mb === null ? 'a whole GPU' : `${mb} MB`;
-  if (state === 'ended') return `lease ${id} has ended: ${reason ?? ''}`;
-  if (state === 'queued') return `lease ${id} waits for ${what}: ${reason ?? 'for its turn'}`;
-  const tokens = gpus.map((gpu) => `${gpu} (epoch ${epochs[gpu] ?? '?'})`);
-  return `lease ${id} is ${state}: ${what} on ${tokens.join(', ')} until ${expiresAt ?? '?'}`;
+function describe(state: LeaseState): string {
+  const { id, mb, reason, remedy } = state;
+  if (state.state === 'held') return granted(state);
+  if (state.state === 'ended')
+    return [`lease ${id} has ended: ${reason ?? ''}`, ...(remedy ? [`  ${remedy}`] : [])].join('\n');
+  if (state.state === 'revoked') return `lease ${id} is revoked: give it back`;
+  return `lease ${id} waits for ${mb === null ? 'a whole GPU' : `${mb} MB`}${reason === null ? '' : `: ${reason}`}`;
 }

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { ConfigError } from '../../config/problem.js';
 import { workflowId } from '../../contracts/names.js';
 import type { Status } from '../../contracts/status.js';
 import { agentClient } from '../agentClient.js';
@@ -15,6 +16,7 @@ export function modeCommand(context: CliContext): Command {
     .description('show the mode, or switch to one: vramflow mode [set] <mode>')
     .argument('[words...]', 'a mode, or: set <mode>')
     .option('--no-wait', 'start the switch and return; print its workflow id')
+    .addHelpText('after', ({ command }) => `\n${modesHelp(command, context)}`)
     .action(async (words: string[], options: { wait: boolean }, command: Command) => {
       const { config } = configOf(command, context);
       const output = outputOf(command, context);
@@ -37,4 +39,15 @@ export function modeCommand(context: CliContext): Command {
       });
       exitWith(code);
     });
+}
+
+/** Help is there also where the configuration cannot be used: then it says that, and what would be listed. */
+function modesHelp(command: Command, context: CliContext): string {
+  const origin = 'They come from `modes` in the configuration; without it there are built-in ones.';
+  try {
+    return `Modes: ${Object.keys(configOf(command, context).config.modes).join(', ')}. ${origin}`;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return `The configuration cannot be used, so its modes are not listed: see \`vramflow config validate\`. ${origin}`;
+  }
 }

@@ -64,15 +64,11 @@ export function modelCommand(context: CliContext): Command {
           one.idleForMs === null ? '–' : `${Math.round(one.idleForMs / 1000)} s`,
           untilUnload(one.idleForMs, one.configured ? status.idle_timeout_seconds : null),
         ]);
-        const mark = status.simulated ? `${style.yellow('SIMULATED')}\n` : '';
-        if (rows.length === 0) return `${mark}no model is resident`;
-        return (
-          mark +
-          table(
-            ['model', 'state', 'holds', 'idle', 'unload in'].map((title) => ({ title })),
-            rows,
-            style,
-          )
+        if (rows.length === 0) return 'no model is resident; `vramflow model load <model>` loads one';
+        return table(
+          ['model', 'state', 'holds', 'idle', 'unload in'].map((title) => ({ title })),
+          rows,
+          style,
         );
       });
     });

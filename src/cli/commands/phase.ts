@@ -1,27 +1,28 @@
 import { Command } from 'commander';
-import type { Config } from '../../config/schema.js';
-import { toHostPolicy } from '../../config/toPolicy.js';
 import { tenantName } from '../../contracts/names.js';
-import type { PhasePolicy } from '../../contracts/policy.js';
+import type { HostPolicy, PhasePolicy } from '../../contracts/policy.js';
 import { SERVICE_STATES, type Status } from '../../contracts/status.js';
 import { findPhase } from '../../domain/phases.js';
 import { agentClient } from '../agentClient.js';
 import { ask } from '../ask.js';
 import type { CliContext } from '../context.js';
 import { configOf, outputOf } from '../globalOptions.js';
+import { hostPolicy } from '../hostPolicy.js';
 import { suggest } from '../nearest.js';
 import { table } from '../output.js';
 import { UserError } from '../userError.js';
 
 /** @throws UserError with the nearest names */
-export function knownPhase(config: Config, asked: string): PhasePolicy {
-  const policy = toHostPolicy(config);
+export function knownPhase(policy: HostPolicy, asked: string): PhasePolicy {
   const phase = findPhase(policy, asked);
   if (phase !== null) return phase;
   const names = policy.phases.map(({ name }) => name);
-  const remedy = names.length === 0 ? 'Add it to `phases` in the configuration.' : suggest(asked, names);
+  const remedy = names.length === 0 ? HOW_TO_GET_ONE : suggest(asked, names);
   throw new UserError(`The configuration has no phase "${asked}".`, { remedy });
 }
+
+const HOW_TO_GET_ONE =
+  'Add phases to `phases` in the configuration that the agent starts with; examples/media-pipeline.yaml has some.';
 
 /** `vramflow phase list|prepare|status`. */
 export function phaseCommand(context: CliContext): Command {
@@ -29,16 +30,18 @@ export function phaseCommand(context: CliContext): Command {
   phase
     .command('list')
     .description('the phases of the configuration')
-    .action((_options, command: Command) => {
-      const { config } = configOf(command, context);
-      const phases = toHostPolicy(config).phases.map(({ name, number, services }) => ({
+    .action(async (_options, command: Command) => {
+      const policy = await hostPolicy(configOf(command, context).config, context);
+      const declaredMb = new Map(policy.services.map((service) => [service.name, service.declaredMb]));
+      const phases = policy.phases.map(({ name, number, services }) => ({
         name,
         number,
         services: services.map(tenantName),
-        vram_mb: services.reduce((sum, tenant) => sum + (config.services[tenantName(tenant)]?.vram_mb ?? 0), 0),
+        vram_mb: services.reduce((sum, tenant) => sum + (declaredMb.get(tenantName(tenant)) ?? 0), 0),
       }));
-      outputOf(command, context).data({ phases }, (_value, style) =>
-        table(
+      outputOf(command, context).data({ phases }, (_value, style) => {
+        if (phases.length === 0) return `There are no phases. ${HOW_TO_GET_ONE}`;
+        return table(
           [
             { title: 'phase' },
             { title: 'number', align: 'right' },
@@ -52,8 +55,8 @@ export function phaseCommand(context: CliContext): Command {
             String(one.vram_mb),
           ]),
           style,
-        ),
-      );
+        );
+      });
     });
   phase
     .command('prepare')
@@ -62,7 +65,7 @@ export function phaseCommand(context: CliContext): Command {
     .description('stop what the phase does not list, wait until the memory is free, start what it lists')
     .action(async (asked: string, options: { wait: boolean }, command: Command) => {
       const { config } = configOf(command, context);
-      const { name } = knownPhase(config, asked);
+      const { name } = knownPhase(await hostPolicy(config, context), asked);
       await ask(config, context, outputOf(command, context), { kind: 'phase', phase: name }, options.wait);
     });
   phase
@@ -71,7 +74,7 @@ export function phaseCommand(context: CliContext): Command {
     .action(async (_options, command: Command) => {
       const { config } = configOf(command, context);
       const status = await agentClient(config, context).get<Status>('/v1/status');
-      const current = status.phase === null ? null : findPhase(toHostPolicy(config), status.phase);
+      const current = status.phase === null ? null : findPhase(await hostPolicy(config, context), status.phase);
       const services = (current?.services ?? []).map((tenant) => ({
         name: tenantName(tenant),
         state: SERVICE_STATES[status.tenants.find(({ id }) => id === tenant)?.state ?? 'unknown'],
@@ -79,7 +82,8 @@ export function phaseCommand(context: CliContext): Command {
       const degraded = services.some(({ state }) => state !== 'ready');
       const answer = { phase: status.phase, number: current?.number ?? null, degraded, services };
       outputOf(command, context).data(answer, (_value, style) => {
-        if (status.phase === null) return 'no phase was prepared yet';
+        if (status.phase === null)
+          return 'no phase was prepared yet; `vramflow phase prepare <phase>` does, `vramflow phase list` shows them';
         const mark = degraded ? style.yellow('degraded') : style.green('ready');
         return [`phase ${status.phase}: ${mark}`, ...services.map(({ name, state }) => `  ${name}: ${state}`)].join(
           '\n',

@@ -6,6 +6,7 @@ import type { CliContext } from '../context.js';
 import { exitWith } from '../exit.js';
 import { EXIT } from '../exitCodes.js';
 import { configOf, outputOf } from '../globalOptions.js';
+import { hostPolicy } from '../hostPolicy.js';
 import { suggest } from '../nearest.js';
 import type { Style } from '../output.js';
 import { UserError } from '../userError.js';
@@ -16,6 +17,7 @@ import { knownService } from './service.js';
 /** `vramflow plan mode|model <name>`: what would happen, and why; nothing is changed. */
 export function planCommand(context: CliContext): Command {
   const plan = new Command('plan').description('show what a switch or a load would do, and why; nothing is changed');
+  const policyOf = (command: Command) => hostPolicy(configOf(command, context).config, context);
   const show = async (command: Command, query: Record<string, string>) => {
     const { config } = configOf(command, context);
     const preview = await agentClient(config, context).get<PlanPreview>(
@@ -46,14 +48,14 @@ export function planCommand(context: CliContext): Command {
     .command('phase')
     .argument('<phase>', 'a phase by its name or number')
     .action(async (asked: string, _options, command: Command) => {
-      await show(command, { phase: knownPhase(configOf(command, context).config, asked).name });
+      await show(command, { phase: knownPhase(await policyOf(command), asked).name });
     });
   const service = plan.command('service');
   service
     .command('start')
     .argument('<name>')
     .action(async (name: string, _options, command: Command) => {
-      await show(command, { service: knownService(configOf(command, context).config, name) });
+      await show(command, { service: knownService(await policyOf(command), name) });
     });
   return plan;
 }

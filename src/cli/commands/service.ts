@@ -1,22 +1,26 @@
 import { Command, InvalidArgumentError } from 'commander';
-import type { Config } from '../../config/schema.js';
 import { serviceTenant, tenantName } from '../../contracts/names.js';
+import type { HostPolicy } from '../../contracts/policy.js';
 import { SERVICE_STATES, type Status } from '../../contracts/status.js';
 import { agentClient } from '../agentClient.js';
 import { ask } from '../ask.js';
 import type { CliContext } from '../context.js';
 import { configOf, outputOf } from '../globalOptions.js';
+import { hostPolicy } from '../hostPolicy.js';
 import { suggest } from '../nearest.js';
 import { table } from '../output.js';
 import { UserError } from '../userError.js';
 
 /** @throws UserError with the nearest names */
-export function knownService(config: Config, name: string): string {
-  if (Object.hasOwn(config.services, name)) return name;
-  const names = Object.keys(config.services);
-  const remedy = names.length === 0 ? 'Add it to `services` in the configuration.' : suggest(name, names);
+export function knownService(policy: HostPolicy, name: string): string {
+  const names = policy.services.map((service) => service.name);
+  if (names.includes(name)) return name;
+  const remedy = names.length === 0 ? HOW_TO_GET_ONE : suggest(name, names);
   throw new UserError(`The configuration has no service "${name}".`, { remedy });
 }
+
+const HOW_TO_GET_ONE =
+  'Add services to `services` in the configuration that the agent starts with; examples/media-pipeline.yaml has some.';
 
 const WHAT = {
   start: 'make a service run and wait until it is ready; services of lower priority make room',
@@ -53,8 +57,9 @@ export function serviceCommand(context: CliContext): Command {
           charge_source: tenant.chargeSource,
           running_for_ms: tenant.residentForMs,
         }));
-      outputOf(command, context).data({ simulated: status.simulated, services }, (_value, style) =>
-        table(
+      outputOf(command, context).data({ simulated: status.simulated, services }, (_value, style) => {
+        if (services.length === 0) return `There are no services. ${HOW_TO_GET_ONE}`;
+        return table(
           [
             { title: 'service' },
             { title: 'state' },
@@ -72,8 +77,8 @@ export function serviceCommand(context: CliContext): Command {
             `${one.charge_mb} (${one.charge_source})`,
           ]),
           style,
-        ),
-      );
+        );
+      });
     });
   for (const verb of ['start', 'stop', 'restart'] as const) {
     service
@@ -83,7 +88,7 @@ export function serviceCommand(context: CliContext): Command {
       .description(WHAT[verb])
       .action(async (name: string, options: { wait: boolean }, command: Command) => {
         const { config } = configOf(command, context);
-        const tenant = serviceTenant(knownService(config, name));
+        const tenant = serviceTenant(knownService(await hostPolicy(config, context), name));
         await ask(config, context, outputOf(command, context), { kind: 'service', tenant, verb }, options.wait);
       });
   }
@@ -97,7 +102,8 @@ export function serviceCommand(context: CliContext): Command {
       const { config } = configOf(command, context);
       const output = outputOf(command, context);
       const query = new URLSearchParams({ tail: String(options.tail), follow: String(options.follow) });
-      const path = `/v1/services/${knownService(config, name)}/logs?${query.toString()}`;
+      const known = knownService(await hostPolicy(config, context), name);
+      const path = `/v1/services/${known}/logs?${query.toString()}`;
       for await (const line of agentClient(config, context).lines(path, {})) output.item({ line }, () => line);
     });
   return service;

@@ -34,7 +34,10 @@ export function simCommand(context: CliContext): Command {
 
 /** What the simulator's own program ends with: 1 refused, 2 wrong words, 3 no simulator. */
 function refusal(code: number, words: string[], message: string): UserError {
-  if (code === 1) return new UserError(message);
+  if (code === 1) {
+    const [what = '', ...remedy] = message.split('\n');
+    return new UserError(what, { remedy: remedy.join(' ') || '`vramflow sim --help` shows what it takes.' });
+  }
   if (code === 2) {
     return new UserError(`the simulated host does not understand "${words.join(' ')}".`, {
       remedy: '`vramflow sim --help` shows its commands.',

@@ -19,7 +19,6 @@ export function statusCommand(context: CliContext): Command {
 export function renderStatus(status: Status, style: Style): string {
   const figure = (mb: number | null) => (mb === null ? 'unknown' : `${mb} MB`);
   const lines = [
-    ...(status.simulated ? [style.yellow('SIMULATED host: every figure below comes from the simulator')] : []),
     `${style.bold(status.host)}  mode ${style.cyan(status.execution_mode)}`,
     `VLM ${status.vlm_model}: ${status.vlm_state}   CLIP: ${status.clip_device} (${status.clip_part})`,
     status.idle_timeout_seconds === null
@@ -76,6 +75,7 @@ export function renderStatus(status: Status, style: Style): string {
     tenant.idleForMs === null ? '–' : `${Math.round(tenant.idleForMs / 1000)} s`,
     String(tenant.uses),
   ]);
+  if (tenants.length === 0) return [...lines, '', NO_TENANTS].join('\n');
   lines.push(
     '',
     table(
@@ -86,3 +86,6 @@ export function renderStatus(status: Status, style: Style): string {
   );
   return lines.join('\n');
 }
+
+const NO_TENANTS =
+  'No model or service is configured, and none is loaded; `vramflow config show` shows the configuration.';

@@ -1,7 +1,7 @@
 /** Why there is no plan: the figures, who holds what, and what can be done about it (M18). */
-import { EMBEDDER, tenantName } from '../../contracts/names.js';
+import { tenantName } from '../../contracts/names.js';
 import type { Refusal } from '../../contracts/plan.js';
-import type { Target } from '../../contracts/residency.js';
+import type { Target, TenantKind } from '../../contracts/residency.js';
 import { type Gpu, type HostView, type PerGpu, sum, type TenantView } from './hostView.js';
 import { type Need, placeAll } from './placement.js';
 import type { Holder, Start } from './room.js';
@@ -50,10 +50,7 @@ function neverFits(host: HostView, need: Need): Obstacle | null {
     message:
       `${need.view.id} needs ${mb(need.peakMb)}, and the largest GPU, ${largest?.label ?? 'none'}, has ` +
       `${mb(largest?.device.totalMb ?? 0)}, of which ${mb(largest?.capacityMb ?? 0)} after the reserve${together}`,
-    remedy:
-      need.view.id === EMBEDDER
-        ? 'leave it on the CPU'
-        : 'use a smaller model or a smaller quantisation of it, or set `allow_cpu` for it',
+    remedy: LESS[need.view.tenant.kind],
   };
 }
 
@@ -125,7 +122,7 @@ function notEnough(host: HostView, start: Start, need: Need | undefined): Obstac
   const remedies = [
     held.length > 0 ? 'close programs that use the GPU (`vramflow status` lists them)' : '',
     movable.length > 0 ? `${listed(movable)}, which alone is not enough` : '',
-    'use a smaller model, or set `allow_cpu` for it',
+    LESS[need?.view.tenant.kind ?? 'model'],
   ].filter((text) => text !== '');
   return {
     code: 'not-enough-vram',
@@ -133,6 +130,14 @@ function notEnough(host: HostView, start: Start, need: Need | undefined): Obstac
     remedy: remedies.join('; '),
   };
 }
+
+/** How what was asked for takes less. */
+const LESS: Record<TenantKind, string> = {
+  embedder: 'leave it on the CPU',
+  model: 'use a smaller model or a smaller quantisation of it, or set `allow_cpu` for it',
+  service: 'let it take less, and correct its `vram_mb` in the configuration',
+  reservation: 'ask for less with `--mb`',
+};
 
 const others = (start: Start, need: Need | undefined): string[] =>
   start.needs.filter((each) => each !== need).map((each) => `${each.view.id} (${mb(each.peakMb)})`);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { explainPlan } from '../../../src/domain/explainPlan.js';
+import { explainPlan, simulatedMark } from '../../../src/domain/explainPlan.js';
 import { planResidency } from '../../../src/domain/planResidency.js';
 import { CLIP_MB, clip, gpu, host, on, policy, target, tenant, VLM, vlm } from './hosts.js';
 
@@ -40,10 +40,11 @@ describe('explainPlan (law 11)', () => {
     expect(explained(host([vlm(on(10_752))]))).toEqual(['mode recording: nothing to do, it is so already']);
   });
 
-  test('a simulated host says so', () => {
-    expect(explained(host([vlm()], [gpu()], { simulated: true }))[0]).toBe(
-      'SIMULATED: the figures come from the simulator',
-    );
+  test('a simulated host says so, once', () => {
+    const observed = host([vlm()], [gpu()], { simulated: true });
+    expect(simulatedMark(observed)).toEqual(['SIMULATED: the figures come from the simulator']);
+    expect(simulatedMark(host([vlm()]))).toEqual([]);
+    expect(explained(observed).join('\n')).not.toMatch(/SIMULATED/);
   });
 
   test('two GPUs of one make are told apart; the one that stays as it is says nothing', () => {
