@@ -82,9 +82,18 @@ describe('a phase', () => {
   it('the planner, 12 services on 8 GPUs', () => {
     const samples = planTimes(3_000);
     const p99 = quantile(samples, 0.99);
+    // The same cases again and again: the least of each is without what the machine, the compiler and the collector add.
+    const passes = [samples, ...Array.from({ length: 4 }, () => planTimes(3_000))];
+    const itself = samples.map((_, n) => Math.min(...passes.map((pass) => pass[n] ?? Number.POSITIVE_INFINITY)));
     rows.push(
       { what: 'plan of a start or a phase, 12 services on 8 GPUs', measured: spread(samples), goal: '', met: null },
       { what: '  p99', measured: ms(p99), goal: `≤ ${PLAN_MS} ms`, met: p99 <= PLAN_MS },
+      {
+        what: '  p99 of the work itself, the least of 5 passes',
+        measured: ms(quantile(itself, 0.99)),
+        goal: '',
+        met: null,
+      },
     );
   });
 });

@@ -24,6 +24,7 @@ import type { CliContext } from './cli/context.js';
 import { EXIT, type ExitCode } from './cli/exitCodes.js';
 import { addGlobalOptions, formatAsked } from './cli/globalOptions.js';
 import { reportError } from './cli/reportError.js';
+import { wherePlaced } from './cli/wherePlaced.js';
 import { isMain } from './isMain.js';
 import { version } from './version.js';
 
@@ -71,7 +72,7 @@ export async function main(argv: readonly string[], context: CliContext): Promis
     await program.parseAsync([...argv], { from: 'user' });
     return EXIT.ok;
   } catch (error) {
-    return reportError(error, format, context.stderr);
+    return reportError(error, format, context.stderr, { placed: wherePlaced(error, argv, program) });
   }
 }
 

@@ -4,6 +4,7 @@ import type { AgentActivities, Conclusion } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { EMBEDDER, isService, serviceTenant } from '../contracts/names.js';
 import type { HostPolicy } from '../contracts/policy.js';
+import { afterDisplacement } from '../domain/displacement.js';
 
 /** The end of an operation at the agent: journal, mode, error states, gates, fence. */
 export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'conclude' | 'abandonOperation'> {
@@ -28,6 +29,7 @@ export function createConcludeActivities(agent: Agent): Pick<AgentActivities, 'c
 function remember(agent: Agent, call: Conclusion): void {
   if (call.mode !== null) agent.setMode(call.mode);
   if (call.phase !== null) agent.setPhase(call.phase);
+  agent.setDisplaced(afterDisplacement(agent.displaced, call.outcome));
   for (const tenant of ensuredLoaded(call, agent.policy)) agent.uses.touch(tenant);
   // M3: an error ends when what was asked for has become true.
   for (const tenant of asked(call, agent.policy)) if (call.outcome.status === 'done') agent.setError(tenant, null);

@@ -6,6 +6,7 @@ import { EMBEDDER, isReservation, isService, tenantName } from '../contracts/nam
 import type { AgentView, Epochs, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
+import type { Displacements } from '../domain/displacement.js';
 import type { EmbedderSwitch } from './embedderSwitch.js';
 import { Fence } from './fence.js';
 import { CUT_SHORT, followProof } from './followProof.js';
@@ -52,6 +53,8 @@ interface Remembered {
   phase?: string | null;
   /** Tenants in state error, and why (M19). */
   errors: Record<string, string>;
+  /** Absent in what earlier versions wrote. */
+  displaced?: Displacements;
 }
 
 /** MB by which a service must have grown to be learned anew. */
@@ -165,6 +168,16 @@ export class Agent {
     if (phase !== this.phase) this.remembered.set({ ...this.remembered.get(), phase });
   }
 
+  /** What was pushed out and is not back; by what. */
+  get displaced(): Displacements {
+    return this.remembered.get().displaced ?? {};
+  }
+
+  setDisplaced(displaced: Displacements): void {
+    if (JSON.stringify(displaced) === JSON.stringify(this.displaced)) return;
+    this.remembered.set({ ...this.remembered.get(), displaced });
+  }
+
   setError(tenant: string, reason: string | null): void {
     const { [tenant]: former, ...others } = this.remembered.get().errors;
     if (reason === null && former === undefined) return;
@@ -184,6 +197,10 @@ export class Agent {
 
   private onOllama(change: OllamaChange): void {
     if (change.kind === 'gone') this.followLateUnload(change.tenant);
+    if (change.kind === 'appeared') {
+      const { [change.tenant]: _, ...others } = this.displaced;
+      this.setDisplaced(others);
+    }
     if (change.kind === 'back') void resumeUnfinished(this);
     this.options.onOllamaChange(change);
   }

@@ -1,7 +1,13 @@
 import type { GpuSample } from '../adapters/gpu/reader.js';
 import { CPU } from '../contracts/names.js';
 import type { Holding } from '../contracts/residency.js';
-import { type Listed, proveReclaimed, type ReclaimCase, type ReclaimSample } from '../domain/reclaimProof.js';
+import {
+  type OtherReclaim,
+  proveReclaimed,
+  type ReclaimCase,
+  type ReclaimSample,
+  remainingMb,
+} from '../domain/reclaimProof.js';
 
 interface Pending {
   cases: ReclaimCase[];
@@ -13,8 +19,10 @@ interface Pending {
 }
 
 /** A case as it lies on disk. */
-export type StoredReclaim = Omit<ReclaimCase, 'processesBefore'> & {
+export type StoredReclaim = Omit<ReclaimCase, 'processesBefore' | 'others'> & {
   processesBefore: [number, number | null][] | null;
+  /** An agent of an older version stored none. */
+  others?: ReclaimCase['others'];
 };
 
 /** Samples kept per GPU while a proof is awaited. */
@@ -43,14 +51,42 @@ export class Reclaims {
       .filter((holding) => holding.device !== CPU)
       .map((holding) => ({
         gpu: holding.device,
-        beforeMb: before.gpus.find((gpu) => gpu.uuid === holding.device)?.usedMb ?? null,
+        beforeMb: sampleOf(before, holding.device).usedMb,
         heldMb: holding.mb,
-        processesBefore: processesOn(before, holding.device),
+        processesBefore: sampleOf(before, holding.device).processes,
         ownPids,
+        others: this.othersOn(holding.device, before),
       }));
     if (cases.length === 0) this.proofs.set(tenant, 'it held nothing on a GPU');
     else if (!measured) this.proofs.set(tenant, 'not measured: there is no reading of used memory');
-    else this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: null, failed: false });
+    else {
+      for (const reclaim of cases) this.tellOthers(tenant, reclaim);
+      this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: null, failed: false });
+    }
+  }
+
+  /** What the other reclaims under way still hold there: that may come back beside this one's. */
+  private othersOn(gpu: string, before: GpuSample): OtherReclaim[] {
+    const sample = sampleOf(before, gpu);
+    return [...this.pending].flatMap(([tenant, { cases, proven }]) =>
+      cases
+        .filter((reclaim) => reclaim.gpu === gpu && !proven.has(gpu))
+        .map((reclaim) => ({ tenant, pids: reclaim.ownPids, mb: remainingMb(reclaim, sample) })),
+    );
+  }
+
+  private tellOthers(tenant: string, { gpu, ownPids, heldMb }: ReclaimCase): void {
+    this.forget(tenant);
+    for (const { cases } of this.pending.values()) {
+      for (const other of cases) if (other.gpu === gpu) other.others.push({ tenant, pids: ownPids, mb: heldMb });
+    }
+  }
+
+  /** It gives nothing back: what drops now is not its memory. */
+  private forget(tenant: string): void {
+    for (const { cases } of this.pending.values()) {
+      for (const reclaim of cases) reclaim.others = reclaim.others.filter((other) => other.tenant !== tenant);
+    }
   }
 
   /** What a successor of this agent needs to go on with the proof. */
@@ -64,6 +100,7 @@ export class Reclaims {
     const cases = stored.map((one) => ({
       ...one,
       processesBefore: one.processesBefore && new Map(one.processesBefore),
+      others: one.others ?? [],
     }));
     if (cases.length === 0) this.proofs.set(tenant, 'nothing that can be measured was to come back');
     else this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: this.now(), failed: false });
@@ -77,7 +114,7 @@ export class Reclaims {
 
   /** The tenant is there again (a new load, or the unload was not carried out): nothing is awaited. */
   cancel(tenant: string): void {
-    this.pending.delete(tenant);
+    if (this.pending.delete(tenant)) this.forget(tenant);
   }
 
   fail(tenant: string): void {
@@ -94,11 +131,7 @@ export class Reclaims {
     for (const [tenant, pending] of this.pending) {
       if (pending.goneAt === null || sample.takenAt <= pending.goneAt) continue;
       for (const reclaim of pending.cases) {
-        const usedMb = sample.gpus.find((gpu) => gpu.uuid === reclaim.gpu)?.usedMb ?? null;
-        const samples = [
-          ...(pending.samples.get(reclaim.gpu) ?? []),
-          { usedMb, processes: processesOn(sample, reclaim.gpu) },
-        ].slice(-KEPT);
+        const samples = [...(pending.samples.get(reclaim.gpu) ?? []), sampleOf(sample, reclaim.gpu)].slice(-KEPT);
         pending.samples.set(reclaim.gpu, samples);
         const proof = proveReclaimed(reclaim, samples);
         if (proof !== null) pending.proven.set(reclaim.gpu, proof);
@@ -107,7 +140,7 @@ export class Reclaims {
         this.proofs.set(tenant, [...new Set(pending.proven.values())].join('; '));
         this.pending.delete(tenant);
       } else if (pending.failed && this.now() - pending.goneAt > SETTLED_MS) {
-        this.pending.delete(tenant);
+        this.cancel(tenant);
       }
     }
   }
@@ -140,9 +173,10 @@ export class Reclaims {
   }
 }
 
-function processesOn(sample: GpuSample, gpu: string): Listed | null {
-  if (sample.processes === null) return null;
-  return new Map(
-    sample.processes.filter((process) => process.uuid === gpu).map((process) => [process.pid, process.usedMb]),
-  );
+function sampleOf({ gpus, processes }: GpuSample, gpu: string): ReclaimSample {
+  return {
+    usedMb: gpus.find((one) => one.uuid === gpu)?.usedMb ?? null,
+    processes:
+      processes && new Map(processes.filter(({ uuid }) => uuid === gpu).map(({ pid, usedMb }) => [pid, usedMb])),
+  };
 }

@@ -2,6 +2,7 @@ import { CPU, modelTenant } from '../contracts/names.js';
 import type { DeviceObservation, HostObservation, TenantObservation } from '../contracts/residency.js';
 import type { GpuProcessStatus, Status, VlmState, VramStatus } from '../contracts/status.js';
 import { isRunner } from '../domain/attribution.js';
+import { lacksOfMode } from '../domain/displacement.js';
 import { embedderDevice } from '../domain/residency.js';
 import type { Agent } from './agent.js';
 
@@ -23,7 +24,11 @@ export function statusOf(agent: Agent, version: string, startedAt: number): Stat
   const lastUse = agent.uses.lastUse(modelTenant(policy.vlmModel));
   const { journal, uses, learned, unfinished } = agent;
   const disk = [journal, uses, learned, unfinished].map((part) => part.problem()).filter((problem) => problem !== null);
-  const reasons = [...degradedReasons(observed, agent.options.readerKind, agent.options.readerReason), ...disk];
+  const reasons = [
+    ...degradedReasons(observed, agent.options.readerKind, agent.options.readerReason),
+    ...lacksOfMode(agent.mode, policy.modes[agent.mode], agent.displaced, observed.tenants),
+    ...disk,
+  ];
   const model = policy.models.find((one) => one.name === policy.vlmModel);
   return {
     execution_mode: agent.mode,

@@ -2,6 +2,7 @@
 import { homedir } from 'node:os';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type Loaded, type LoadInput, loadConfig } from '../config/load.js';
+import { describeProblem } from '../config/problem.js';
 import type { CliContext } from './context.js';
 import { createOutput, type Format, type Output } from './output.js';
 
@@ -45,6 +46,15 @@ export function loadInputOf(command: Command, context: CliContext): LoadInput {
 }
 
 /** @throws ConfigError */
-export const configOf = (command: Command, context: CliContext): Loaded => loadConfig(loadInputOf(command, context));
+export function configOf(command: Command, context: CliContext): Loaded {
+  const loaded = loadConfig(loadInputOf(command, context));
+  // For a program, stderr has errors only; `config validate` has these too.
+  if (command.optsWithGlobals<GlobalOptions>().output !== 'json') {
+    for (const warning of loaded.warnings) {
+      context.stderr.write(`warning: ${describeProblem(warning)} ${warning.remedy}\n`);
+    }
+  }
+  return loaded;
+}
 
 export const homeOf = (context: CliContext): string => context.env['HOME'] || homedir();

@@ -7,22 +7,30 @@ import { EXIT, type ExitCode } from './exitCodes.js';
 import type { Format } from './output.js';
 import { explain, UserError } from './userError.js';
 
-/** @returns the exit code that goes with the error */
-export function reportError(error: unknown, format: Format, stderr: NodeJS.WritableStream): ExitCode {
+/**
+ * @param options.placed where the word belongs that stands in the wrong place, or null
+ * @returns the exit code that goes with the error
+ */
+export function reportError(
+  error: unknown,
+  format: Format,
+  stderr: NodeJS.WritableStream,
+  { placed = null }: { placed?: string | null } = {},
+): ExitCode {
   if (error instanceof Exit) return error.exitCode;
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
   // The help that is shown instead says it.
   if (error instanceof CommanderError && error.code === 'commander.help' && format === 'text') return EXIT.usage;
-  const known = asUserError(error);
+  const known = asUserError(error, placed);
   if (format === 'json') stderr.write(`${JSON.stringify({ error: known ? bodyOf(known) : unexpected(error) })}\n`);
   else stderr.write(`${known ? known.lines().join('\n') : stackOf(error)}\n`);
   return known?.exitCode ?? EXIT.unexpected;
 }
 
-function asUserError(error: unknown): UserError | null {
+function asUserError(error: unknown, placed: string | null): UserError | null {
   const known = explain(error);
   if (known instanceof UserError) return known;
-  if (error instanceof CommanderError) return wrongWords(error);
+  if (error instanceof CommanderError) return wrongWords(error, placed);
   if (error instanceof SecondAgent || error instanceof TokenError) {
     return new UserError(error.message, { exitCode: EXIT.unavailable, cause: error });
   }
@@ -34,12 +42,12 @@ function asUserError(error: unknown): UserError | null {
 }
 
 /** What Commander found wrong: `error: unknown option '--detatch'`, then perhaps `(Did you mean --detach?)`. */
-function wrongWords(error: CommanderError): UserError {
+function wrongWords(error: CommanderError, placed: string | null): UserError {
   if (error.code === 'commander.help') {
     return new UserError('a command is missing.', { remedy: 'Add --help to see which there are.' });
   }
   const [message = '', ...hints] = error.message.replace(/^error: /, '').split('\n');
-  const remedy = hints.join(' ').replace(/^\((.*)\)$/, '$1');
+  const remedy = placed ?? hints.join(' ').replace(/^\((.*)\)$/, '$1');
   return new UserError(message, { remedy: remedy || 'Add --help to see what it takes.' });
 }
 

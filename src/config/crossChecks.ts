@@ -8,6 +8,8 @@ import { checkServices } from './serviceChecks.js';
 
 export interface Contradiction {
   path: KeyPath;
+  /** What it says is missing. */
+  about?: KeyPath;
   message: string;
   remedy: string;
 }
@@ -40,6 +42,7 @@ function missingVram(config: Config, { model, namedBy }: Completed['withoutVram'
   }
   return {
     path: namedBy,
+    about: ['models', model],
     message: `names ${model}, and nothing tells how much VRAM it takes.`,
     remedy: `Set vram_mb under ${model} in models to the MB that \`ollama ps\` shows while it is loaded.`,
   };
@@ -67,7 +70,7 @@ function checkModels(config: Config, modeName: string, mode: ModeSettings): Cont
       const remedy = near
         ? `Did you mean ${near}? Otherwise add it to models.`
         : 'Add it to models, or remove it here.';
-      return [{ path, message: 'is not a model of this configuration.', remedy }];
+      return [{ path, about: ['models', written], message: 'is not a model of this configuration.', remedy }];
     }
     return [];
   });

@@ -3,6 +3,7 @@ import { distance } from 'fastest-levenshtein';
 import { parse } from 'yaml';
 import { formatPath, type KeyPath, parsePath } from './keyPath.js';
 import type { Tree, Value } from './layer.js';
+import { nearest } from './nearest.js';
 import { type Origin, type Problem, problemAt } from './problem.js';
 import { isText } from './schemaWalk.js';
 
@@ -78,10 +79,37 @@ export function environmentOrigin(path: KeyPath): Origin {
   return { from: 'environment' };
 }
 
-/** Other parts have variables of their own, so only a near miss is a mistake. */
+const PREFIX = 'VRAMFLOW_';
+
+/** Read by other parts, or given by them to the processes that they start. `CONFIG_FILE`: of docker-compose.yml. */
+const OF_OTHER_PARTS = /^VRAMFLOW_(?:IN_CONTAINER|OWNER|SIMULATOR|CLIP_PART|CLIP_CACHE|CONFIG_FILE)$/;
+/** Of the tests and of the recording of histories. */
+const OF_TESTS = /^VRAMFLOW_(?:TEST_|SOAK$|SEED$|SEQUENCES$|RECORD_)/;
+
+const isKnown = (variable: string): boolean =>
+  !variable.startsWith(PREFIX) ||
+  variable === CONFIG_VARIABLE ||
+  Object.hasOwn(ENVIRONMENT, variable) ||
+  OF_OTHER_PARTS.test(variable) ||
+  OF_TESTS.test(variable);
+
+/** Variables that nothing reads, each with the nearest one that something does. A near miss is a mistake already. */
+export function unknownVariables(env: NodeJS.ProcessEnv): Problem[] {
+  const known = [CONFIG_VARIABLE, ...Object.keys(ENVIRONMENT)].map((name) => name.slice(PREFIX.length));
+  return Object.keys(env)
+    .filter((variable) => !isKnown(variable) && misspelt(variable) === null)
+    .map((variable) => {
+      const near = nearest(variable.slice(PREFIX.length), known);
+      const remedy = near
+        ? `Did you mean ${PREFIX}${near}?`
+        : 'Remove it; a variable is named as its key, VRAMFLOW_LOG_LEVEL.';
+      return problemAt({ from: 'environment', variable }, null, 'is not a variable that vramflow knows.', remedy);
+    });
+}
+
+/** A variable may be meant for something else, so only a near miss is a mistake. */
 function misspelt(variable: string): string | null {
-  if (!variable.startsWith('VRAMFLOW_') || variable === CONFIG_VARIABLE || Object.hasOwn(ENVIRONMENT, variable))
-    return null;
+  if (isKnown(variable)) return null;
   return [CONFIG_VARIABLE, ...Object.keys(ENVIRONMENT)].find((known) => distance(known, variable) <= 2) ?? null;
 }
 

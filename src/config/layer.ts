@@ -14,9 +14,11 @@ export interface Layer {
   tree: Tree;
   /** Where each key, section or value, was written; by formatted key path. */
   origins: Map<string, Origin>;
+  /** Full names of models → as they were written, where that is not the same. */
+  written: Map<string, string>;
 }
 
-export const EMPTY_LAYER: Layer = { tree: {}, origins: new Map() };
+export const EMPTY_LAYER: Layer = { tree: {}, origins: new Map(), written: new Map() };
 
 export const isTree = (value: unknown): value is Tree =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -35,6 +37,12 @@ interface Reading {
  */
 export function layerOf(written: Tree, reading: Reading): Layer {
   const origins = new Map<string, Origin>();
+  const asWritten = new Map<string, string>();
+  const fullName = (name: string): string => {
+    const full = fullModelName(name);
+    if (full !== name) asWritten.set(full, name);
+    return full;
+  };
 
   const normalise = (value: Value, from: KeyPath, to: KeyPath): Value => {
     origins.set(formatPath(to), reading.originOf(from));
@@ -43,25 +51,25 @@ export function layerOf(written: Tree, reading: Reading): Layer {
       return value.map((item, index) => normalise(item, [...from, `${index}`], [...to, `${index}`]));
     if (isTree(value)) return normaliseTree(value, from, to);
     if (typeof value !== 'string' || value === '') return value;
-    if (formatPath(to) === 'vlm_model') return fullModelName(value);
+    if (formatPath(to) === 'vlm_model') return fullName(value);
     return isFilePath(to) && reading.folder !== undefined ? absolute(value, reading.folder, reading.homeDir) : value;
   };
 
   const normaliseTree = (tree: Tree, from: KeyPath, to: KeyPath): Tree => {
     const result: Tree = {};
     for (const [key, value] of Object.entries(tree)) {
-      const name = namesModels(to) && key !== VLM_ALIAS ? fullModelName(key) : key;
+      const name = namesModels(to) && key !== VLM_ALIAS ? fullName(key) : key;
       if (Object.hasOwn(result, name)) {
         const origin = reading.originOf([...from, key]);
         const message = 'names a model that is here already: without a tag, latest is meant.';
-        reading.problems.push(problemAt(origin, [...to, name], message, 'Keep one of them.'));
+        reading.problems.push(problemAt(origin, [...to, key], message, 'Keep one of them.'));
       }
       result[name] = normalise(value, [...from, key], [...to, name]);
     }
     return result;
   };
 
-  return { tree: normaliseTree(written, [], []), origins };
+  return { tree: normaliseTree(written, [], []), origins, written: asWritten };
 }
 
 /** `models` and `modes.<name>.models` have models as their keys. */
@@ -75,11 +83,13 @@ const absolute = (path: string, folder: string, homeDir: string): string =>
 export function mergeLayers(layers: readonly Layer[]): Layer {
   let tree: Tree = {};
   const origins = new Map<string, Origin>();
+  const written = new Map<string, string>();
   for (const layer of layers) {
     tree = mergeTrees(tree, layer.tree);
     for (const [key, origin] of layer.origins) origins.set(key, origin);
+    for (const [full, name] of layer.written) written.set(full, name);
   }
-  return { tree, origins };
+  return { tree, origins, written };
 }
 
 function mergeTrees(lower: Tree, upper: Tree): Tree {
@@ -98,4 +108,12 @@ export function originNear(layer: Layer, path: KeyPath): Origin | null {
     if (origin) return origin;
   }
   return null;
+}
+
+/** A problem of what the layers say together, at its place, with the names that the user wrote. */
+export function problemIn(layer: Layer, path: KeyPath, message: string, remedy: string): Problem {
+  const shown = path.map((segment) => layer.written.get(segment) ?? segment);
+  const plain = (text: string): string =>
+    [...layer.written].reduce((said, [full, name]) => said.replaceAll(full, name), text);
+  return problemAt(originNear(layer, path) ?? { from: 'default' }, shown, plain(message), plain(remedy));
 }

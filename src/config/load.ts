@@ -4,10 +4,17 @@ import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { complete } from './complete.js';
 import { crossChecks } from './crossChecks.js';
-import { CONFIG_VARIABLE, environmentOrigin, environmentValues, flagValues, type TextValues } from './environment.js';
+import {
+  CONFIG_VARIABLE,
+  environmentOrigin,
+  environmentValues,
+  flagValues,
+  type TextValues,
+  unknownVariables,
+} from './environment.js';
 import { userConfigFile } from './folders.js';
 import { formatPath, type KeyPath } from './keyPath.js';
-import { EMPTY_LAYER, isTree, type Layer, layerOf, mergeLayers, originNear, type Tree } from './layer.js';
+import { EMPTY_LAYER, isTree, type Layer, layerOf, mergeLayers, problemIn, type Tree } from './layer.js';
 import { ConfigError, type Origin, type Problem, problemAt } from './problem.js';
 import type { Config } from './schema.js';
 import { validate } from './validate.js';
@@ -40,6 +47,8 @@ export interface Loaded {
   files: ConfigFile[];
   /** From weak to strong; `withOverlay` adds one. */
   layers: readonly Layer[];
+  /** What looks like a mistake and stops nothing. */
+  warnings: readonly Problem[];
 }
 
 /** The files that a load looks at, strong first, whether they exist or not. */
@@ -67,6 +76,7 @@ export function loadConfig(input: LoadInput): Loaded {
     layers,
     read.map(({ file }) => file),
     problems,
+    unknownVariables(input.env),
   );
 }
 
@@ -88,16 +98,23 @@ export function checkFile(path: string, homeDir: string): Loaded {
 export function withOverlay(loaded: Loaded, values: Tree, origin: Origin['from']): Loaded {
   const problems: Problem[] = [];
   const overlay = layerOf(values, { originOf: () => ({ from: origin }), homeDir: '', problems });
-  return assemble([...loaded.layers, overlay], loaded.files, problems);
+  return assemble([...loaded.layers, overlay], loaded.files, problems, loaded.warnings);
 }
 
-function assemble(layers: readonly Layer[], files: ConfigFile[], problems: Problem[]): Loaded {
+function assemble(
+  layers: readonly Layer[],
+  files: ConfigFile[],
+  problems: Problem[],
+  warnings: readonly Problem[] = [],
+): Loaded {
   const merged = mergeLayers(layers);
-  const result = validate(merged);
-  if ('problems' in result) throw new ConfigError([...problems, ...result.problems]);
-  const completed = complete(result.settings, hostname());
-  for (const { path, message, remedy } of crossChecks(completed)) {
-    problems.push(problemAt(originNear(merged, path) ?? { from: 'default' }, path, message, remedy));
+  const { settings, problems: ofForm, inDoubt } = validate(merged);
+  problems.push(...ofForm);
+  const completed = complete(settings, hostname());
+  for (const { path, about, message, remedy } of crossChecks(completed)) {
+    // What has a mistake of form is left out of the settings: its absence is no second mistake.
+    const isFollowUp = [path, ...(about ? [about] : [])].some((at) => inDoubt.some((doubt) => isRelated(at, doubt)));
+    if (!isFollowUp) problems.push(problemIn(merged, path, message, remedy));
   }
   if (problems.length > 0) throw new ConfigError(problems);
   const origins = new Map<string, Origin>();
@@ -105,8 +122,11 @@ function assemble(layers: readonly Layer[], files: ConfigFile[], problems: Probl
     const key = formatPath(path);
     origins.set(key, merged.origins.get(key) ?? { from: 'default' });
   }
-  return { config: completed.config, origins, files, layers };
+  return { config: completed.config, origins, files, layers, warnings };
 }
+
+/** One is the other, or holds it. */
+const isRelated = (a: KeyPath, b: KeyPath): boolean => a.every((key, at) => at >= b.length || key === b[at]);
 
 const READ_FAILURES: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file',

@@ -5,7 +5,7 @@ import { fileSchema } from './schema.js';
 import { traits } from './traits.js';
 
 /** Takes defaults and options off. */
-function bare(schema: z.ZodType): z.ZodType {
+export function bare(schema: z.ZodType): z.ZodType {
   if (schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault || schema instanceof z.ZodOptional) {
     return bare(schema.unwrap() as z.ZodType);
   }
@@ -20,7 +20,7 @@ function child(schema: z.ZodType, key: string): z.ZodType | null {
 }
 
 /** The schema at a path with its default; null where the path leads nowhere. */
-function schemaAt(path: KeyPath): z.ZodType | null {
+export function schemaAt(path: KeyPath): z.ZodType | null {
   let here: z.ZodType | null = fileSchema;
   for (const key of path) here = here && child(bare(here), key);
   return here;
@@ -66,6 +66,19 @@ export function settablePaths(path: KeyPath = []): KeyPath[] {
 export function defaultAt(path: KeyPath): unknown {
   const schema = schemaAt(path);
   return schema instanceof z.ZodDefault ? schema.def.defaultValue : undefined;
+}
+
+/** The least number at a path; undefined where something else belongs. */
+export function leastAt(path: KeyPath): number | undefined {
+  const schema = schemaAt(path);
+  const inner = schema && bare(schema);
+  return inner instanceof z.ZodNumber ? (inner.minValue ?? undefined) : undefined;
+}
+
+/** False for what must be written, and for an item of a list. */
+export function mayBeLeftOut(path: KeyPath): boolean {
+  const schema = schemaAt(path);
+  return schema !== null && schema !== bare(schema);
 }
 
 /** Continues `must be …`: `a whole number from 0 to 20`, `one of auto, nvidia-smi, none`. */

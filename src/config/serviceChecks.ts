@@ -84,7 +84,8 @@ function checkNames(config: Config, path: string[], services: string[]): Contrad
     if (Object.hasOwn(config.services, name)) return [];
     const near = nearest(name, Object.keys(config.services));
     const remedy = near ? `Did you mean ${near}?` : 'Add it to services, or remove it here.';
-    return [{ path: at, message: `names ${name}, which is no service of this configuration.`, remedy }];
+    const message = `names ${name}, which is no service of this configuration.`;
+    return [{ path: at, about: ['services', name], message, remedy }];
   });
 }
 
@@ -123,6 +124,7 @@ function checkNumbers(config: Config): Contradiction[] {
     const owner = owners.get(own);
     owners.set(own, owner ?? name);
     if (owner === undefined) return [];
-    return [{ path: ['phases', name], message: `has the number ${own}, as ${owner} has.`, remedy: 'Change one.' }];
+    const message = `has the number ${own}, as ${owner} has.`;
+    return [{ path: ['phases', name], message, remedy: 'Give one of them another number.' }];
   });
 }

@@ -1,33 +1,96 @@
-/** Merged values → settings, or the problems of form: unknown keys, wrong types, values out of range. */
+/** Merged values → settings, and the problems of form: unknown keys, wrong types, values out of range. */
 import type { z } from 'zod';
+import { exampleAt, nameExample } from './examples.js';
 import type { KeyPath } from './keyPath.js';
 import { formatPath } from './keyPath.js';
-import { isTree, type Layer, originNear, type Value } from './layer.js';
+import { isTree, type Layer, problemIn, type Tree, type Value } from './layer.js';
 import { nearest } from './nearest.js';
-import { type Problem, problemAt } from './problem.js';
+import type { Problem } from './problem.js';
 import { fileSchema, type Settings } from './schema.js';
-import { defaultAt, expectedAt, expectedNameIn, knownKeys, settablePaths } from './schemaWalk.js';
+import {
+  defaultAt,
+  expectedAt,
+  expectedNameIn,
+  knownKeys,
+  leastAt,
+  mayBeLeftOut,
+  settablePaths,
+} from './schemaWalk.js';
 
-export function validate(merged: Layer): { settings: Settings } | { problems: Problem[] } {
+export interface Validated {
+  /** Without what has a problem: the rest can be checked for what it says together. */
+  settings: Settings;
+  problems: Problem[];
+  /** Where nobody knows what was meant. */
+  inDoubt: KeyPath[];
+}
+
+export function validate(merged: Layer): Validated {
   const result = fileSchema.safeParse(merged.tree);
-  if (result.success) return { settings: result.data };
-  return { problems: result.error.issues.flatMap((issue) => problemsOf(issue, merged)) };
+  if (result.success) return { settings: result.data, problems: [], inDoubt: [] };
+  const { issues } = result.error;
+  const unknown = issues.flatMap((issue) => (issue.code === 'unrecognized_keys' ? issue : []));
+  const meant = unknown.flatMap(({ path, keys }) => keys.map((key) => meantBy(path.map(String), key)));
+  return {
+    settings: withoutMistakes(merged.tree),
+    problems: issues.flatMap((issue) => problemsOf(issue, merged)),
+    inDoubt: [...issues.flatMap(placesOf), ...meant.filter((path) => path !== null)],
+  };
+}
+
+/** Takes out what is wrong until the rest is right. What is then missing has its least value, or its section goes too. */
+function withoutMistakes(tree: Tree): Settings {
+  const rest = structuredClone(tree);
+  // Taken out, then perhaps missing, then perhaps its section: three rounds for each level of the file.
+  for (let round = 0; round < 12; round += 1) {
+    const result = fileSchema.safeParse(rest);
+    if (result.success) return result.data;
+    for (const path of result.error.issues.flatMap(placesOf)) takeOut(rest, path);
+  }
+  return fileSchema.parse({});
+}
+
+function takeOut(tree: Tree, path: KeyPath): void {
+  let here = tree;
+  for (const [depth, key] of path.entries()) {
+    const inner = here[key];
+    const next = path[depth + 1];
+    if (next === undefined || !isTree(inner)) return void delete here[key];
+    if (depth + 2 === path.length && !Object.hasOwn(inner, next)) {
+      const least = leastAt(path);
+      if (least === undefined) delete here[key];
+      else inner[next] = least;
+      return;
+    }
+    here = inner;
+  }
+}
+
+function placesOf(issue: z.core.$ZodIssue): KeyPath[] {
+  const path = issue.path.map(String);
+  return issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [...path, key]) : [path];
 }
 
 function problemsOf(issue: z.core.$ZodIssue, merged: Layer): Problem[] {
   const path = issue.path.map(String);
-  const report = (at: KeyPath, message: string, remedy: string): Problem =>
-    problemAt(originNear(merged, at) ?? { from: 'default' }, at, message, remedy);
+  const report = (at: KeyPath, message: string, remedy: string): Problem => problemIn(merged, at, message, remedy);
 
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => report([...path, key], 'is not a known key.', remedyForUnknown(path, key)));
   }
   if (issue.code === 'invalid_key') {
     const rule = expectedNameIn(path.slice(0, -1));
-    return [report(path, `is not a good name: it must be ${rule}.`, 'Change the name.')];
+    const remedy = `Rename it, for example to ${nameExample(path)}.`;
+    return [report(path, `is not a good name: it must be ${rule}.`, remedy)];
   }
   const value = valueAt(merged.tree, path);
   return [report(path, `must be ${expectedAt(path)}, but is ${shown(value)}.`, remedyForValue(path, value))];
+}
+
+/** The known key that an unknown one stands for, or null. */
+function meantBy(section: KeyPath, key: string): KeyPath | null {
+  const near = nearest(key, knownKeys(section));
+  return near === null ? null : [...section, near];
 }
 
 function remedyForUnknown(section: KeyPath, key: string): string {
@@ -50,7 +113,9 @@ function remedyForValue(path: KeyPath, value: Value | undefined): string {
   }
   if (typeof value === 'string' && /^(?:yes|no|on|off)$/i.test(value)) return 'Write true or false.';
   const fallback = defaultAt(path);
-  if (fallback === undefined || typeof fallback === 'object') return 'Change it.';
+  if (fallback === undefined || typeof fallback === 'object') {
+    return `Write it as \`${exampleAt(path)}\`, for example${mayBeLeftOut(path) ? ', or leave it out' : ''}.`;
+  }
   return `Change it, or leave it out for the default, ${JSON.stringify(fallback)}.`;
 }
 

@@ -84,7 +84,7 @@ export interface Intents {
   embedderByHand: 'cpu' | 'cuda' | null;
   /** Models and services that are resident because someone wanted them; what died of these is restored. */
   wanted: string[];
-  /** Wanted models that an on-demand load pushed out, and by whom; restored when that demand ends. */
+  /** What is wanted and an on-demand load or a lease pushed out, and by whom; restored when that one ends. */
   displaced: { tenant: string; by: string }[];
   /** Why the host runs degraded (M16), or null. */
   degradedReason: string | null;

@@ -32,7 +32,8 @@ const restorable = (residency: Record<string, string[]>): string[] =>
 /**
  * What the host wants once an operation has ended. What is resident then is wanted, so that it is restored if it dies,
  * and so is what died while another operation ran; what the operation, idle unload or a person took away is not. A
- * wanted model that an on-demand load pushed out stays wanted, and is brought back when that demand ends, once.
+ * wanted tenant that an on-demand load or a lease pushed out stays wanted, and is brought back when that one ends: after
+ * a demand once, after a lease as soon as there is room, for its end is no operation that could look.
  */
 export function afterOperation(intents: Intents, outcome: OperationOutcome): Intents {
   if (outcome.residency === null) return intents;
@@ -64,7 +65,7 @@ export function afterOperation(intents: Intents, outcome: OperationOutcome): Int
  * The model that an unload took away, or was to take away: one that failed half-way may still hold memory, and is not
  * loaded again for that. Null when there was none, when it was refused, or when the model was used again and stays.
  */
-function dismissedBy({ goal, status }: OperationOutcome, present: string[]): string | null {
+export function dismissedBy({ goal, status }: OperationOutcome, present: string[]): string | null {
   if (!isUnload(goal) || status === 'refused' || status === 'superseded') return null;
   return status === 'done' && present.includes(goal.tenant) ? null : goal.tenant;
 }
@@ -75,7 +76,7 @@ const isUnload = (goal: OperationGoal): goal is Extract<OperationGoal, { tenant:
   (goal.kind === 'service' && goal.verb === 'stop');
 
 /** What made room; some of it may have been put back after a failure. */
-const pushedOutBy = ({ displaced, steps }: OperationOutcome): string[] => [
+export const pushedOutBy = ({ displaced, steps }: OperationOutcome): string[] => [
   ...new Set([...displaced, ...steps.filter((step) => step.kind === 'unload').map((step) => step.tenant)]),
 ];
 
@@ -84,7 +85,8 @@ function displacedAfter(
   { goal }: OperationOutcome,
   { resident, pushedOut, dismissed }: { resident: string[]; pushedOut: string[]; dismissed: string | null },
 ): Intents['displaced'] {
-  const demander = goal.kind === 'model' && goal.verb === 'load' && goal.demand ? goal.tenant : null;
+  const isDemand = goal.kind === 'lease' || (goal.kind === 'model' && goal.verb === 'load' && goal.demand);
+  const demander = isDemand ? goal.tenant : null;
   const ended = demander === null ? [dismissed, ...pushedOut] : [];
   const kept = intents.displaced.filter(({ tenant, by }) => !ended.includes(by) && tenant !== dismissed);
   const added = pushedOut

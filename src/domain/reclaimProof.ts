@@ -13,6 +13,15 @@ export interface ReclaimCase {
   processesBefore: Listed | null;
   /** The tenant's own processes, where they are known. */
   ownPids: number[];
+  /** Other reclaims of ours that may give memory back on this GPU after the reading before. */
+  others: OtherReclaim[];
+}
+
+export interface OtherReclaim {
+  tenant: string;
+  pids: number[];
+  /** What it still held there at the reading before, MB. */
+  mb: number;
 }
 
 export interface ReclaimSample {
@@ -31,7 +40,8 @@ const LIST_LAG_SAMPLES = 4;
 
 /**
  * Proven, when its processes are off the list and the used memory has dropped by what was held, after allowing for
- * strangers that grew or shrank meanwhile. A holder that had crashed before the unload began (it was on no list then)
+ * strangers that grew or shrank meanwhile, and for what other reclaims may have given back (M6: what another one gave
+ * back is neither its proof nor its figure). A holder that had crashed before the unload began (it was on no list then)
  * gives nothing back any more: there stable memory is the proof (pain 3).
  * @param samples taken after the tenant left its API's list, oldest first
  * @returns how it was proven, or null while it is not
@@ -42,11 +52,12 @@ export function proveReclaimed(reclaim: ReclaimCase, samples: ReclaimSample[]): 
   const own = ownListed(reclaim);
   const heldMb = reallyHeldMb(reclaim, own);
   if (isStillListed(reclaim, own, heldMb, last)) return null;
-  const lag = own.length === 0 && reclaim.processesBefore !== null ? LIST_LAG_SAMPLES : 1;
-  const recent = samples.slice(-lag).map((sample) => droppedMb(reclaim, own, sample));
-  const dropped = recent.at(-1) ?? null;
-  if (recent.length === lag && dropped !== null && recent.every((mb) => mb !== null && mb >= heldMb * SHARE)) {
-    return `used memory dropped by ${Math.round(dropped)} MB`;
+  const recent = samples.slice(-LIST_LAG_SAMPLES).map((sample) => dropOf(reclaim, own, heldMb, sample));
+  const drop = recent.at(-1) ?? null;
+  const lag = drop?.isSurelyOurs ? 1 : LIST_LAG_SAMPLES;
+  const counting = recent.slice(-lag);
+  if (drop && counting.length === lag && counting.every((each) => each !== null && each.atLeastMb >= heldMb * SHARE)) {
+    return `used memory dropped by ${Math.round(drop.figureMb)} MB`;
   }
   if (wasGoneBefore(reclaim) && isStable(samples)) return 'its process was gone before, and used memory is stable';
   return null;
@@ -60,7 +71,8 @@ function ownListed({ processesBefore, ownPids, ...reclaim }: ReclaimCase): numbe
   if (processesBefore === null) return ownPids;
   if (ownPids.length > 0) return ownPids.filter((pid) => processesBefore.has(pid));
   if (isHidden({ processesBefore, ownPids, ...reclaim })) return [];
-  const suspects = largeOn(processesBefore, reclaim.heldMb);
+  const others = reclaim.others.flatMap(({ pids }) => pids);
+  const suspects = largeOn(processesBefore, reclaim.heldMb).filter((pid) => !others.includes(pid));
   return suspects.length === 1 ? suspects : [];
 }
 
@@ -86,7 +98,9 @@ function isHidden({ beforeMb, heldMb, processesBefore }: ReclaimCase): boolean {
   return beforeMb - claimedMb(processesBefore) >= heldMb * SHARE;
 }
 
-const claimedMb = (list: Listed): number => [...list.values()].reduce<number>((sum, mb) => sum + (mb ?? 0), 0);
+const sum = (amounts: number[]): number => amounts.reduce((total, mb) => total + mb, 0);
+
+const claimedMb = (list: Listed): number => sum([...list.values()].map((mb) => mb ?? 0));
 
 /**
  * What is to come back: what its processes had in the reading before, where the list says so. A model that was still
@@ -113,28 +127,57 @@ function isListLate({ beforeMb, processesBefore, ownPids }: ReclaimCase): boolea
   return beforeMb < claimed * SHARE;
 }
 
-function droppedMb(reclaim: ReclaimCase, own: number[], sample: ReclaimSample): number | null {
+/** What it still holds of what it is to give back, as far as this sample tells: others may count no more than that. */
+export function remainingMb(reclaim: ReclaimCase, sample: ReclaimSample): number {
+  const own = ownListed(reclaim);
+  const heldMb = reallyHeldMb(reclaim, own);
+  const drop = dropOf(reclaim, own, heldMb, sample);
+  return Math.min(heldMb, Math.max(0, heldMb - (drop?.atLeastMb ?? 0)));
+}
+
+interface Drop {
+  atLeastMb: number;
+  /** What is shown: what it held, as far as the drop bears that out. */
+  figureMb: number;
+  /** False: a list that is late, or hides processes, may have taken another one's end for ours. */
+  isSurelyOurs: boolean;
+}
+
+/**
+ * What it gave back by this sample. What other reclaims may have given back, unseen by the list, is not counted. But
+ * where the list shows its own end, one that has not ended yet is not waited for.
+ */
+function dropOf(reclaim: ReclaimCase, own: number[], heldMb: number, sample: ReclaimSample): Drop | null {
   if (reclaim.beforeMb === null || sample.usedMb === null) return null;
-  return reclaim.beforeMb + growthOfStrangers(reclaim, own, sample.processes) - sample.usedMb;
+  const inAllMb = reclaim.beforeMb + growthOfStrangers(reclaim, own, sample.processes) - sample.usedMb;
+  const withoutOthersMb = inAllMb - sum(reclaim.others.map((other) => unseenMb(reclaim, other, sample.processes)));
+  const figureMb = Math.min(inAllMb, Math.max(heldMb, withoutOthersMb));
+  const isListed = own.length > 0 && reclaim.processesBefore !== null;
+  return isListed && sample.processes !== null && !isStillListed(reclaim, own, heldMb, sample)
+    ? { atLeastMb: figureMb, figureMb, isSurelyOurs: withoutOthersMb >= heldMb * SHARE }
+    : { atLeastMb: withoutOthersMb, figureMb, isSurelyOurs: isListed || reclaim.processesBefore === null };
+}
+
+/** What another reclaim may have given back without the list showing it: the list is late, or hides its processes. */
+function unseenMb(reclaim: ReclaimCase, { pids, mb }: OtherReclaim, now: Listed | null): number {
+  const seen = sum(pids.map((pid) => -(changeOf(reclaim, pid, now) ?? 0)));
+  return Math.max(0, mb - Math.max(0, seen));
 }
 
 /** Signed: one that shrank or ended gave memory back that was not ours. A figure that is missing tells no change. */
-function growthOfStrangers(
-  { beforeMb, processesBefore: before }: ReclaimCase,
-  own: number[],
-  now: Listed | null,
-): number {
-  if (before === null || now === null) return 0;
+function growthOfStrangers(reclaim: ReclaimCase, own: number[], now: Listed | null): number {
+  const pids = new Set([...(reclaim.processesBefore?.keys() ?? []), ...(now?.keys() ?? [])]);
+  return sum([...pids].map((pid) => (own.includes(pid) ? 0 : (changeOf(reclaim, pid, now) ?? 0))));
+}
+
+/** How a process on the list has grown; null where that cannot be told. */
+function changeOf({ beforeMb, processesBefore: before }: ReclaimCase, pid: number, now: Listed | null): number | null {
+  if (before === null || now === null) return null;
   // A list that claimed more than the card used was late: who leaves it next had given its memory back before.
-  const wasLate = claimedMb(before) > (beforeMb ?? Number.POSITIVE_INFINITY);
-  let growth = 0;
-  for (const pid of new Set([...before.keys(), ...now.keys()])) {
-    if (wasLate && !now.has(pid)) continue;
-    const from = before.has(pid) ? before.get(pid) : 0;
-    const to = now.has(pid) ? now.get(pid) : 0;
-    if (!own.includes(pid) && from != null && to != null) growth += to - from;
-  }
-  return growth;
+  if (!now.has(pid) && claimedMb(before) > (beforeMb ?? Number.POSITIVE_INFINITY)) return null;
+  const from = before.has(pid) ? before.get(pid) : 0;
+  const to = now.has(pid) ? now.get(pid) : 0;
+  return from == null || to == null ? null : to - from;
 }
 
 function isStable(samples: ReclaimSample[]): boolean {

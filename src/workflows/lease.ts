@@ -152,6 +152,7 @@ class Lease {
       const expires = new Date(has?.expiresAtMs ?? Date.now() + request.ttlSeconds * 1000).toISOString();
       const granted = { gpus: has?.gpus ?? [], epochs: outcome.epochs, expiresAt: expires };
       this.state = { ...this.state, ...granted, state: 'held', position: null, reason: null, remedy: null };
+      this.show();
     }
     return outcome;
   }

@@ -125,4 +125,47 @@ describe('memory that waits for its proof', () => {
     reclaims.begin(A, [{ device: 'g0', mb: 10_500 }], [], sample(0, { g0: null }), false);
     expect([reclaims.has(A), reclaims.proof(A)]).toEqual([false, 'not measured: there is no reading of used memory']);
   });
+
+  it('counts to each what it gave back itself, where two end side by side', () => {
+    const { reclaims } = unloading();
+    const other = (usedMb: number): GpuProcess => ({ uuid: 'g0', pid: 600, name: 'comfyui', usedMb });
+    // A list that comes late shows both for a while.
+    const late = [runner(10_500), other(4_096)];
+    const before = sample(950, { g0: 15_396 }, late);
+    reclaims.cancel(A);
+    reclaims.begin(A, [{ device: 'g0', mb: 10_500 }], [RUNNER], before, true);
+    reclaims.begin('service/b', [{ device: 'g0', mb: 4_096 }], [600], before, true);
+    reclaims.gone(A);
+    reclaims.gone('service/b');
+    reclaims.take(sample(1_100, { g0: 800 }, [runner(10_500)]));
+    expect(reclaims.proof('service/b')).toBe('used memory dropped by 4096 MB');
+    expect(reclaims.proof(A)).toBeNull();
+    reclaims.take(sample(1_200, { g0: 800 }));
+    expect(reclaims.proof(A)).toBe('used memory dropped by 10500 MB');
+  });
+
+  it('counts what another one gave back before this one began to nobody twice', () => {
+    const reclaims = new Reclaims(() => 0);
+    const hidden = (takenAt: number, usedMb: number) => sample(takenAt, { g0: usedMb });
+    reclaims.begin(A, [{ device: 'g0', mb: 8_000 }], [], hidden(0, 12_800), true);
+    reclaims.gone(A);
+    reclaims.begin('service/b', [{ device: 'g0', mb: 4_000 }], [], hidden(1, 4_800), true);
+    reclaims.gone('service/b');
+    for (const takenAt of [2, 3, 4, 5]) reclaims.take(hidden(takenAt, 800));
+    expect(reclaims.proof(A)).toBe('used memory dropped by 8000 MB');
+    expect(reclaims.proof('service/b')).toBe('used memory dropped by 4000 MB');
+  });
+
+  it('waits for no memory of one that is there again', () => {
+    const reclaims = new Reclaims(() => 0);
+    const hidden = (takenAt: number, usedMb: number) => sample(takenAt, { g0: usedMb });
+    reclaims.begin(A, [{ device: 'g0', mb: 8_000 }], [], hidden(0, 12_800), true);
+    reclaims.begin('service/b', [{ device: 'g0', mb: 4_000 }], [], hidden(0, 12_800), true);
+    reclaims.gone('service/b');
+    for (const takenAt of [2, 3, 4, 5]) reclaims.take(hidden(takenAt, 8_800));
+    expect(reclaims.has('service/b')).toBe(true);
+    reclaims.cancel(A);
+    reclaims.take(hidden(6, 8_800));
+    expect(reclaims.proof('service/b')).toBe('used memory dropped by 4000 MB');
+  });
 });

@@ -103,6 +103,21 @@ describe('the status (M14)', () => {
     });
   });
 
+  it('is degraded while the mode lacks what something pushed out, also over a restart (law 7)', async () => {
+    const pieces = await agentOnFakes();
+    pieces.agent.setMode('recording');
+    pieces.agent.setDisplaced({ [VLM]: 'lease train (python)' });
+    const next = await agentOnFakes({ folder: pieces.folder });
+    expect(await look(next)).toMatchObject({
+      degraded_mode: true,
+      degraded_reason: `mode recording wants ${VLM}, displaced by lease train (python); \`vramflow mode recording\` brings it back`,
+    });
+    next.ollama.put(NAME);
+    expect(await look(next)).toMatchObject({ degraded_mode: false });
+    next.ollama.drop(NAME);
+    expect(await look(next)).toMatchObject({ degraded_mode: false });
+  });
+
   it('has no VRAM while the card cannot be read, and is degraded then', async () => {
     const pieces = await agentOnFakes();
     pieces.card.readable = false;

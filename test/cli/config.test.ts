@@ -81,6 +81,20 @@ describe('vramflow config validate', () => {
     expect(error?.exitCode).toBe(2);
   });
 
+  it('warns of a variable that nothing reads', async () => {
+    const env = { VRAMFLOW_RESERVE: '5' };
+    const { stdout, error } = await run(new Sandbox(), ['validate'], env);
+    expect(error).toBeNull();
+    expect(stdout).toBe(
+      'warning: environment VRAMFLOW_RESERVE: is not a variable that vramflow knows.\n  Did you mean VRAMFLOW_RESERVE_MB?\nvalid: defaults only\n',
+    );
+    const { stdout: json } = await run(new Sandbox(), ['validate', '-o', 'json'], env);
+    expect(JSON.parse(json)).toMatchObject({
+      valid: true,
+      warnings: [{ remedy: 'Did you mean VRAMFLOW_RESERVE_MB?' }],
+    });
+  });
+
   it('with a file looks at that file only', async () => {
     const sandbox = new Sandbox().project('zebra: 1\n').user('zebra: 2\n');
     sandbox.write(join(sandbox.cwd, 'other.yaml'), 'log_level: warn\n');

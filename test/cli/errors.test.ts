@@ -76,6 +76,18 @@ describe('an error under -o json', () => {
     expect([...text.stderr.matchAll(/^error: /gm)]).toHaveLength(/a command is missing/.test(String(says)) ? 0 : 1);
   });
 
+  it.each([
+    [['--set', 'status', 'host=other'], '--set takes the key=value right after it: vramflow status --set host=other'],
+    [['status', 'host=other'], 'A value of the configuration stands after --set: --set host=other'],
+    [['mode', '--origin'], '--origin belongs to: config show'],
+  ])('%j says where the word belongs', async (argv, says) => {
+    const text = await run(...argv);
+    expect(text).toMatchObject({ code: EXIT.usage, stdout: '' });
+    expect(text.stderr.split('\n')).toContain(says);
+    const { error } = JSON.parse((await run(...argv, '-o', 'json')).stderr);
+    expect(error).toMatchObject({ code: 'bad-input', remedy: says });
+  });
+
   it('also when nobody expected it', () => {
     const stderr = new PassThrough();
     expect(reportError(new TypeError('x is no y'), 'json', stderr)).toBe(EXIT.unexpected);

@@ -43,7 +43,9 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
   [
     'bytes for MB',
     'models:\n  qwen2.5:14b:\n    vram_mb: 9000000000\n',
-    ['3:5 models."qwen2.5:14b".vram_mb must be a whole number from 1 to 1048576, but is 9000000000. Change it.'],
+    [
+      '3:5 models."qwen2.5:14b".vram_mb must be a whole number from 1 to 1048576, but is 9000000000. Write it as `vram_mb: 8192`, for example, or leave it out.',
+    ],
   ],
   [
     'zero for never',
@@ -67,7 +69,9 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
   [
     'a value left empty',
     'host:\n',
-    ['1:1 host must be letters, digits, dots and dashes, at most 63, but is empty. Change it.'],
+    [
+      '1:1 host must be letters, digits, dots and dashes, at most 63, but is empty. Write it as `host: a-name`, for example, or leave it out.',
+    ],
   ],
   [
     'an endpoint without a scheme',
@@ -86,7 +90,7 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
   [
     'an item of a list',
     'gpu:\n  nvidia_smi:\n    - ssh\n    - 5\n',
-    ['4:7 gpu.nvidia_smi.1 must be a text, but is 5. Change it.'],
+    ['4:7 gpu.nvidia_smi.1 must be a text, but is 5. Write it as `text`, for example.'],
   ],
   [
     'a map for a value',
@@ -98,12 +102,42 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
   [
     'a value for a map',
     'gpu: none\n',
-    ['1:1 gpu must be a map with keys such as reader, nvidia_smi, total_mb, but is the text "none". Change it.'],
+    [
+      '1:1 gpu must be a map with keys such as reader, nvidia_smi, total_mb, but is the text "none". Write it as `gpu: { reader: auto }`, for example, or leave it out.',
+    ],
+  ],
+  [
+    'a list for a map by name',
+    'models: [llava]\nservices: 5\nphases: { one: 7 }\n',
+    [
+      '1:1 models must be a map, but is a list. Write it as `models: { qwen3-vl:8b: { vram_mb: 8192 } }`, for example, or leave it out.',
+      '2:1 services must be a map, but is 5. Write it as `services: { a-name: { run: [nvidia-smi] } }`, for example, or leave it out.',
+      expect.stringMatching(/^3:11 phases\.one must be .+, but is 7\. Write it as `one: \[a-name\]`, for example\.$/),
+    ],
+  ],
+  [
+    'mistakes of form beside wrong references: all at once, and no mistake twice',
+    'reserve_mb: lots\nmodes: { demo: { models: { "llava:7b": gpu } } }\nservices:\n  tts: { run: [tts], vram_mb: many, health: { http: "http://far/x" } }\n  stt: 5\nphases: { a: [tts, stt, tst] }\n',
+    [
+      expect.stringContaining('1:1 reserve_mb must be a whole number'),
+      '2:28 modes.demo.models.llava:7b is not a model of this configuration. Add it to models, or remove it here.',
+      expect.stringContaining('4:22 services.tts.vram_mb must be a whole number'),
+      expect.stringContaining('4:47 services.tts.health.http is on far, not on this machine.'),
+      expect.stringContaining('5:3 services.stt must be a map'),
+      '6:25 phases.a.2 names tst, which is no service of this configuration. Add it to services, or remove it here.',
+    ],
+  ],
+  [
+    'a misspelt section: what refers to it is no second mistake',
+    'servics: { tts: { run: [tts], vram_mb: 1 } }\nphases: { a: [tts] }\n',
+    ['1:1 servics is not a known key. Did you mean services?'],
   ],
   [
     'a mode with spaces',
     'modes:\n  my mode: {}\n',
-    ['2:3 modes."my mode" is not a good name: it must be letters, digits, dashes and underscores. Change the name.'],
+    [
+      '2:3 modes."my mode" is not a good name: it must be letters, digits, dashes and underscores. Rename it, for example to my-mode.',
+    ],
   ],
   [
     'the same key twice',
@@ -177,7 +211,7 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
     'a model of unknown size',
     'models:\n  llava:\n    pinned: true\n',
     [
-      '2:3 models.llava:latest names llava:latest, and nothing tells how much VRAM it takes. Set vram_mb under llava:latest in models to the MB that `ollama ps` shows while it is loaded.',
+      '2:3 models.llava names llava, and nothing tells how much VRAM it takes. Set vram_mb under llava in models to the MB that `ollama ps` shows while it is loaded.',
     ],
   ],
   [
@@ -213,6 +247,22 @@ describe('other sources', () => {
       source: 'environment VRAMFLOW_OLAMA_ENDPOINT',
       remedy: 'Did you mean VRAMFLOW_OLLAMA_ENDPOINT?',
     });
+  });
+
+  it('an unknown variable is a warning with the nearest one, and stops nothing; one of other parts is none', () => {
+    const env = {
+      VRAMFLOW_OLLAMA: 'none',
+      VRAMFLOW_ZEBRA: '1',
+      VRAMFLOW_CLIP_PART: '/x',
+      VRAMFLOW_HOST: 'h',
+      OTHER: '',
+    };
+    const { warnings, config } = new Sandbox().load({ env });
+    expect(config.host).toBe('h');
+    expect(warnings.map(({ source, message, remedy }) => `${source} ${message} ${remedy}`)).toEqual([
+      'environment VRAMFLOW_OLLAMA is not a variable that vramflow knows. Did you mean VRAMFLOW_OLLAMA_ENDPOINT?',
+      expect.stringMatching(/^environment VRAMFLOW_ZEBRA is not a variable that vramflow knows\. Remove it; /),
+    ]);
   });
 
   it('a flag that names no key', () => {

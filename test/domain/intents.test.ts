@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Intents, OperationGoal, OperationOutcome, StepOutcome } from '../../src/contracts/operation.js';
 import { afterEdge, afterOperation, noIntents } from '../../src/domain/intents.js';
-import { intents } from './planner/hosts.js';
+import { resolveTarget } from '../../src/domain/resolveTarget.js';
+import { host, intents, on, policy, tenant } from './planner/hosts.js';
 
 const A = 'model/a';
 const B = 'model/b';
@@ -133,6 +134,29 @@ describe('what a demand displaces', () => {
 
   it('is over for what a person dismisses meanwhile', () => {
     expect(afterOperation(displacedA, ended(unload(A), [B]))).toMatchObject({ wanted: [B], displaced: [] });
+  });
+});
+
+describe('what a lease displaces', () => {
+  const request = { id: 'x', mb: 20_000, gpu: null, priority: 50, holder: 'python', ttlSeconds: 60, pid: null };
+  const lease: OperationGoal = { kind: 'lease', tenant: 'reservation/x', request };
+  const pushed = ended(lease, [], { displaced: [A], steps: [step('unload', A), step('load', 'reservation/x')] });
+  const leased = afterOperation(wantsA, pushed);
+
+  it('stays wanted, held back while the lease is there, and comes back into room when it is over', () => {
+    expect(leased).toMatchObject({ wanted: [A], displaced: [{ tenant: A, by: 'reservation/x' }] });
+    const reconcile: OperationGoal = { kind: 'reconcile', reason: 'a look' };
+    const held = tenant('reservation/x', { kind: 'reservation', driver: 'leases', ...on(20_000) });
+    const during = resolveTarget(reconcile, leased, policy(), host([tenant(A), held]));
+    expect(during.wishes[A]).toBeUndefined();
+    const after = resolveTarget(reconcile, leased, policy(), host([tenant(A)]));
+    expect(after.wishes[A]).toEqual({ place: 'gpu-if-room', minFreeMb: 0, notBeside: [] });
+    expect(afterOperation(leased, ended(reconcile, [A]))).toMatchObject({ wanted: [A], displaced: [] });
+  });
+
+  it('does not come back when a person takes it away meanwhile, or moves to a mode', () => {
+    expect(afterOperation(leased, ended(unload(A), []))).toMatchObject({ wanted: [], displaced: [] });
+    expect(afterOperation(leased, ended(RECORDING, [B]))).toMatchObject({ wanted: [B], displaced: [] });
   });
 });
 

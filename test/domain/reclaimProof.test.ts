@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { proveReclaimed, type ReclaimCase, type ReclaimSample } from '../../src/domain/reclaimProof.js';
+import { proveReclaimed, type ReclaimCase, type ReclaimSample, remainingMb } from '../../src/domain/reclaimProof.js';
 
 /** 10,500 MB of ours (pid 7) beside a desktop of 800 MB that is on no list. */
 const reclaim = (change: Partial<ReclaimCase> = {}): ReclaimCase => ({
@@ -8,6 +8,7 @@ const reclaim = (change: Partial<ReclaimCase> = {}): ReclaimCase => ({
   heldMb: 10_500,
   processesBefore: new Map([[7, 10_500]]),
   ownPids: [7],
+  others: [],
   ...change,
 });
 const sample = (usedMb: number | null, processes: [number, number | null][] | null = []): ReclaimSample => ({
@@ -130,5 +131,63 @@ describe('memory is not proven to be back', () => {
   it('as gone before, when a container hides processes', () => {
     const hidden = reclaim({ processesBefore: new Map(), ownPids: [] });
     expect(proveReclaimed(hidden, times(6, sample(11_300)))).toBeNull();
+  });
+});
+
+describe('beside another reclaim on the same GPU', () => {
+  const OTHER = { tenant: 'service/b', pids: [8], mb: 8_452 };
+  const two = new Map([
+    [7, 4_096],
+    [8, 8_452],
+  ]);
+  const ours = (change: Partial<ReclaimCase> = {}) =>
+    reclaim({ beforeMb: 13_348, heldMb: 4_096, processesBefore: two, others: [OTHER], ...change });
+
+  it('each counts its own: the list shows both ends', () => {
+    expect(proveReclaimed(ours(), [sample(800)])).toBe('used memory dropped by 4096 MB');
+  });
+
+  it('each counts its own: the list is late, and still shows the other one', () => {
+    expect(proveReclaimed(ours(), [sample(800, [[8, 8_452]])])).toBe('used memory dropped by 4096 MB');
+  });
+
+  it('each counts its own: the list before claimed more than was used', () => {
+    expect(proveReclaimed(ours({ beforeMb: 12_500 }), [sample(0)])).toBe('used memory dropped by 4096 MB');
+  });
+
+  it('the other one that has not ended is not waited for, once the list cannot be late any more', () => {
+    const without = sample(9_252, [[8, 8_452]]);
+    expect(proveReclaimed(ours(), times(3, without))).toBeNull();
+    expect(proveReclaimed(ours(), times(4, without))).toBe('used memory dropped by 4096 MB');
+  });
+
+  it('the memory that the other one gave back proves nothing: ours is stuck, and the list is late', () => {
+    const late = sample(4_896, [[8, 8_452]]);
+    expect(proveReclaimed(ours(), [...times(3, late), ...times(10, sample(4_896))])).toBeNull();
+  });
+
+  it.each([
+    ['hidden in containers', new Map(), [] as number[]],
+    ['without a list', null, [7]],
+  ])('%s, neither is proven by the memory of the other', (_how, processesBefore, ownPids) => {
+    const hidden = ours({ processesBefore, ownPids, others: [{ ...OTHER, pids: [] }] });
+    const list: [number, number][] | null = processesBefore && [];
+    expect(proveReclaimed(hidden, times(10, sample(4_896, list)))).toBeNull();
+    expect(proveReclaimed(hidden, times(10, sample(800, list)))).toBe('used memory dropped by 4096 MB');
+  });
+
+  it('what remains is what others may still count as given back', () => {
+    expect(remainingMb(ours(), sample(13_348, [...two]))).toBe(4_096);
+    expect(remainingMb(ours(), sample(800))).toBe(0);
+    expect(
+      remainingMb(
+        ours({ others: [] }),
+        sample(12_348, [
+          [7, 3_096],
+          [8, 8_452],
+        ]),
+      ),
+    ).toBe(3_096);
+    expect(remainingMb(ours(), sample(null))).toBe(4_096);
   });
 });

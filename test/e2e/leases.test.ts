@@ -134,6 +134,19 @@ describe('a lease', { timeout: 60_000 }, () => {
     );
   });
 
+  it('says that the mode lacks what it pushed out, and gives that back when it ends', async () => {
+    await system.json(['mode', 'recording']);
+    await acquire('train', 20_000, '--ttl', '120', '--priority', '60');
+    const status = await system.status();
+    expect(status).toMatchObject({ execution_mode: 'recording', vlm_state: 'unloaded', degraded_mode: true });
+    expect(status.degraded_reason).toMatch(
+      /^mode recording wants model\/qwen3-vl:8b, displaced by lease train \(.+\); /,
+    );
+    await system.json(['lease', 'release', 'train']);
+    const after = await system.until('the model is back', ({ vlm_state }) => vlm_state === 'loaded');
+    expect(after).toMatchObject({ degraded_mode: false, degraded_reason: null });
+  });
+
   it('that can never be had is refused at once, and blocks nobody (pain 2)', async () => {
     const { code, stdout } = await system.cli('lease', 'acquire', '--id', 'huge', '--mb', '90000', '-o', 'json');
     expect(code).toBe(3);

@@ -58,7 +58,14 @@ function look({ strangers, desktopMb, list }: World, moment: number, oursMb: num
 function caseOf(w: World): ReclaimCase {
   const before = look(w, 0, w.heldMb);
   const ownPids = w.list === 'shown' ? [OURS] : [];
-  return { gpu: 'g0', beforeMb: before.usedMb, heldMb: w.heldMb, processesBefore: before.processes, ownPids };
+  return {
+    gpu: 'g0',
+    beforeMb: before.usedMb,
+    heldMb: w.heldMb,
+    processesBefore: before.processes,
+    ownPids,
+    others: [],
+  };
 }
 
 /** Strangers that nobody can see do not move: such a change cannot be told from ours. */
@@ -144,6 +151,57 @@ describe('the proof that memory is back (law 2)', () => {
         const samples = [1, 2, 3, 4, 5].map((moment) => look(w, moment, 0));
         expect(proveReclaimed(crashed, samples.slice(0, 4))).toBeNull();
         expect(proveReclaimed(crashed, samples)).toContain('gone before');
+      }),
+      RUNS,
+    );
+  });
+
+  test('of two that end side by side counts to each its own, and proves neither by the other', () => {
+    const OTHER = 8;
+    interface Pair {
+      desktopMb: number;
+      ours: { mb: number; until: number };
+      other: { mb: number; until: number };
+      list: 'shown' | 'hidden' | 'none';
+      lag: number;
+    }
+    const one = fc.record({ mb: fc.integer({ min: 300, max: 20_000 }), until: fc.integer({ min: 0, max: 20 }) });
+    const pair: fc.Arbitrary<Pair> = fc.record({
+      desktopMb: fc.integer({ min: 0, max: 1500 }),
+      ours: one,
+      other: one,
+      list: fc.constantFrom('shown', 'hidden', 'none'),
+      lag: fc.integer({ min: 0, max: 3 }),
+    });
+    const holds = ({ mb, until }: Pair['ours'], moment: number) => (moment <= until ? mb : 0);
+    const seen = ({ desktopMb, ours, other, list, lag }: Pair, moment: number): ReclaimSample => {
+      const listedAt = Math.max(0, moment - lag);
+      const all: [number, number][] = [
+        [OURS, holds(ours, listedAt)],
+        [OTHER, holds(other, listedAt)],
+      ];
+      const processes = list === 'none' ? null : new Map(list === 'hidden' ? [] : all.filter(([, mb]) => mb > 0));
+      return { usedMb: desktopMb + holds(ours, moment) + holds(other, moment), processes };
+    };
+    fc.assert(
+      fc.property(pair, (p) => {
+        const before = seen(p, 0);
+        const pids = (pid: number) => (p.list === 'shown' ? [pid] : []);
+        const reclaim: ReclaimCase = {
+          gpu: 'g0',
+          beforeMb: before.usedMb,
+          heldMb: p.ours.mb,
+          processesBefore: before.processes,
+          ownPids: pids(OURS),
+          others: [{ tenant: 'service/other', pids: pids(OTHER), mb: p.other.mb }],
+        };
+        const samples = Array.from({ length: 28 }, (_, n) => seen(p, n + 1));
+        const proofs = samples.map((_, n) => proveReclaimed(reclaim, samples.slice(0, n + 1)));
+        for (const [n, proof] of proofs.entries()) {
+          if (n + 1 <= p.ours.until) expect(proof).toBeNull();
+          if (proof !== null) expect(proof).toBe(`used memory dropped by ${p.ours.mb} MB`);
+        }
+        expect(proofs.at(-1)).not.toBeNull();
       }),
       RUNS,
     );

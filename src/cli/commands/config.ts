@@ -49,11 +49,13 @@ function validate(command: Command, context: CliContext, file: string | undefine
       ? loadConfig(loadInputOf(command, context))
       : checkFile(resolve(context.cwd, file), homeOf(context));
   try {
-    const { files } = check();
+    const { files, warnings } = check();
     const names = files.map(({ path }) => path);
-    output.data(
-      { valid: true, files: names, problems: [] },
-      () => `valid: ${near(names, context.cwd) || 'defaults only'}`,
+    output.data({ valid: true, files: names, problems: [], warnings }, (_value, style) =>
+      [
+        ...warnings.map((warning) => `${style.yellow(`warning: ${describeProblem(warning)}`)}\n  ${warning.remedy}`),
+        `valid: ${near(names, context.cwd) || 'defaults only'}`,
+      ].join('\n'),
     );
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

@@ -71,7 +71,7 @@ function viewGpu(
   tenants: TenantView[],
   policy: HostPolicy,
 ): Gpu {
-  const heldMb = sum(tenants.map((view) => view.heldMb[index] ?? 0));
+  const heldMb = tenants.reduce((total, view) => total + (view.heldMb[index] ?? 0), 0);
   const known = (device.foreignMb ?? 0) + device.reclaimingMb;
   return {
     id: device.id,
@@ -85,7 +85,7 @@ function viewGpu(
 
 /** A GPU in a few words: its product's name, with the UUID where two are alike. */
 export function labelOf(device: DeviceObservation, devices: DeviceObservation[]): string {
-  const alike = devices.filter((other) => other.name === device.name).length > 1;
+  const alike = devices.some((other) => other !== device && other.name === device.name);
   return alike || device.name === '' ? `${device.name} ${device.id}`.trim() : device.name;
 }
 
@@ -102,9 +102,11 @@ function viewTenant(tenant: TenantObservation, devices: DeviceObservation[], dri
   const driver = drivers.find((candidate) => candidate.id === tenant.driver) ?? notObserved(tenant.driver);
   const onGpu = tenant.holdings.some((holding) => holding.device !== CPU);
   const onCpu = tenant.holdings.some((holding) => holding.device === CPU);
-  const heldMb = devices.map((device) =>
-    sum(tenant.holdings.filter((holding) => holding.device === device.id).map((holding) => holding.mb)),
-  );
+  const heldMb = devices.map(() => 0);
+  for (const { device, mb } of tenant.holdings) {
+    const at = devices.findIndex(({ id }) => id === device);
+    if (at >= 0) heldMb[at] = (heldMb[at] ?? 0) + mb;
+  }
   return {
     id: tenant.id,
     tenant,

@@ -50,8 +50,11 @@ export function arrange(host: HostView, work: Work): { steps: PlanStep[]; expect
     ...work.cpuLoads.map(({ view, why }) => cpuLoad(host, view, why)),
     ...work.placed.map((placed) => loadAction(host, placed, work.because)),
   ];
-  const before = actions.map((_, index) => precedents(host, actions, index));
-  const steps = actions.map((action, index) => numbered(host, actions, before, action, index));
+  const order = orderOf(host, actions);
+  const startMb = host.gpus.map((gpu, at) => gpu.baseMb + heldOn(host, at));
+  const steps = actions.map((action, index) =>
+    numbered(host, action, index, order, peaks(host, actions, order, startMb, index)),
+  );
   return { steps, expectedMs: criticalPath(steps) };
 }
 
@@ -157,31 +160,54 @@ const zeros = (host: HostView): PerGpu => host.gpus.map(() => 0);
 const devicesOf = (view: TenantView, more: string[]): string[] =>
   [...new Set([...view.tenant.holdings.map((holding) => holding.device), ...more])].sort(byText);
 
-/** The actions that must have ended before this one. */
-function precedents(host: HostView, actions: Action[], index: number): Set<number> {
-  const action = actions[index];
-  const result = new Set<number>();
-  if (action === undefined || !action.loads) return result;
+/** Of each action, by index: which must have ended before it, directly, and with all that these wait for. */
+interface Order {
+  after: number[][];
+  ended: Set<number>[];
+}
+
+function orderOf(host: HostView, actions: Action[]): Order {
+  const order: Order = { after: [], ended: [] };
   const gpus = new Set(host.gpus.map((gpu) => gpu.id));
-  for (const [earlier, other] of actions.slice(0, index).entries()) {
+  for (const [index, action] of actions.entries()) {
+    const after = action.loads ? precedents(gpus, actions, action, index) : [];
+    const ended = new Set(after);
+    for (const earlier of after) for (const one of order.ended[earlier] ?? []) ended.add(one);
+    order.after.push(after);
+    order.ended.push(ended);
+  }
+  return order;
+}
+
+/** The actions that must have ended before a load. */
+function precedents(gpus: Set<string>, actions: Action[], action: Action, index: number): number[] {
+  const result: number[] = [];
+  for (const [earlier, other] of actions.entries()) {
+    if (earlier === index) break;
     const shares = other.devices.some((device) => gpus.has(device) && action.devices.includes(device));
     // M7: before a model's load ends, an embedder that is on a GPU has left it, whichever GPU that is.
     const { tenant, onGpu } = other.view;
     const clearsTheWay = tenant.kind === 'embedder' && !other.loads && onGpu && action.kind === 'load';
     const waitsFor = !other.loads && action.notBeside.includes(other.view.id);
-    if (shares || clearsTheWay || waitsFor || other.view === action.view) result.add(earlier);
+    if (shares || clearsTheWay || waitsFor || other.view === action.view) result.push(earlier);
   }
   return result;
 }
 
-function numbered(host: HostView, actions: Action[], before: Set<number>[], action: Action, index: number): PlanStep {
+function numbered(
+  host: HostView,
+  action: Action,
+  index: number,
+  { after }: Order,
+  peakMb: Record<string, number>,
+): PlanStep {
   const base = {
     id: `s${index + 1}`,
     tenant: action.view.id,
-    after: [...(before[index] ?? [])].map((earlier) => `s${earlier + 1}`),
+    after: (after[index] ?? []).map((earlier) => `s${earlier + 1}`),
     devices: action.devices,
     expectedMs: action.expectedMs,
-    peakMb: peaks(host, actions, before, index),
+    peakMb,
     why: action.why,
   };
   switch (action.kind) {
@@ -194,34 +220,37 @@ function numbered(host: HostView, actions: Action[], before: Set<number>[], acti
   }
 }
 
-/** The worst over every order that `after` allows: what has surely ended, and whatever may run beside it. */
-function peaks(host: HostView, actions: Action[], before: Set<number>[], index: number): Record<string, number> {
-  const ended = ancestors(before, index);
-  const level = host.gpus.map((gpu, at) => {
-    const held = [...host.tenants.values()].map((view) => view.committedMb[at] ?? 0);
-    const changes = actions.map((action, other) => {
-      if (ended.has(other)) return action.addsMb[at] ?? 0;
-      if (ancestors(before, other).has(index)) return 0;
-      return Math.max(0, action.peakMb[at] ?? 0, other === index ? 0 : (action.addsMb[at] ?? 0));
-    });
-    return gpu.baseMb + sum(held) + sum(changes);
-  });
-  return Object.fromEntries(
-    host.gpus.flatMap((gpu, at) => (gpu.device.usedMb === null ? [] : [[gpu.id, level[at] ?? 0]])),
-  );
+/**
+ * The worst over every order that `after` allows: what has surely ended, and whatever may run beside it.
+ * @param startMb what is on each GPU before the first action
+ */
+function peaks(
+  host: HostView,
+  actions: Action[],
+  { ended }: Order,
+  startMb: PerGpu,
+  index: number,
+): Record<string, number> {
+  const levelMb = [...startMb];
+  for (const [other, { addsMb, peakMb }] of actions.entries()) {
+    const hasEnded = ended[index]?.has(other);
+    const comesLater = ended[other]?.has(index);
+    if (comesLater) continue;
+    for (const at of levelMb.keys()) {
+      const adds = addsMb[at] ?? 0;
+      const most = Math.max(0, peakMb[at] ?? 0, other === index ? 0 : adds);
+      levelMb[at] = (levelMb[at] ?? 0) + (hasEnded ? adds : most);
+    }
+  }
+  const level: Record<string, number> = {};
+  for (const [at, { id, device }] of host.gpus.entries()) if (device.usedMb !== null) level[id] = levelMb[at] ?? 0;
+  return level;
 }
 
-function ancestors(before: Set<number>[], index: number): Set<number> {
-  const all = new Set<number>();
-  const visit = (at: number): void => {
-    for (const earlier of before[at] ?? []) {
-      if (all.has(earlier)) continue;
-      all.add(earlier);
-      visit(earlier);
-    }
-  };
-  visit(index);
-  return all;
+function heldOn(host: HostView, at: number): number {
+  let held = 0;
+  for (const view of host.tenants.values()) held += view.committedMb[at] ?? 0;
+  return held;
 }
 
 const named = (host: HostView, amounts: PerGpu): Record<string, number> =>
