@@ -83,7 +83,7 @@ describe('an error under -o json', () => {
   ])('%j says where the word belongs', async (argv, says) => {
     const text = await run(...argv);
     expect(text).toMatchObject({ code: EXIT.usage, stdout: '' });
-    expect(text.stderr.split('\n')).toContain(says);
+    expect(text.stderr.split('\n').map((line) => line.trim())).toContain(says);
     const { error } = JSON.parse((await run(...argv, '-o', 'json')).stderr);
     expect(error).toMatchObject({ code: 'bad-input', remedy: says });
   });
