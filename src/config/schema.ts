@@ -185,6 +185,9 @@ const temporal = z.strictObject({
   namespace: id.default('default').describe('The Temporal namespace.'),
   port: port.default(7233).describe("The port of vramflow's own Temporal server, on loopback."),
   ui_port: port.default(8233).describe("The port of that server's web page, on loopback."),
+  ui_url: endpoint
+    .optional()
+    .describe('Where the Web UI of the server at `address` answers, for links; without it there are none.'),
   binary: filePath
     .optional()
     .describe('The `temporal` program to run; without it the PATH is searched, then the cache.'),

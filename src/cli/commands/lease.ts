@@ -3,23 +3,23 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import type { LeaseRequest, LeaseState } from '../../contracts/lease.js';
+import { LEASE_LIMITS, type LeaseRequest, type LeaseState } from '../../contracts/lease.js';
+import { createLeases, LeaseProblem, type Leases } from '../../gateway/leases.js';
 import type { CliContext } from '../context.js';
 import { Exit, exitWith } from '../exit.js';
 import { EXIT, type ExitCode } from '../exitCodes.js';
 import { configOf, outputOf } from '../globalOptions.js';
-import { createLeases, type Leases } from '../leases.js';
 import type { Output } from '../output.js';
 import { table } from '../output.js';
 import { temporalClient } from '../temporal.js';
 import { UserError } from '../userError.js';
 
+const { priority, ttlSeconds } = LEASE_LIMITS;
 const LOOK_MS = 300;
 /** `lease run` renews this many times within the time to live. */
 const RENEWALS = 3;
 /** From SIGTERM to SIGKILL of the command of a revoked lease; below the grace that it has. */
 const TERM_MS = 7_000;
-const ID = /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/;
 
 interface AcquireOptions {
   id?: string;
@@ -32,35 +32,49 @@ interface AcquireOptions {
   wait: boolean;
 }
 
-const whole = (least: number, most: number) => (text: string) => {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`);
-};
+const whole =
+  ({ least, most }: { least: number; most: number }) =>
+  (text: string) => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`);
+  };
 
 /** `vramflow lease acquire|renew|release|list|run`. */
 export function leaseCommand(context: CliContext): Command {
   const lease = new Command('lease').description('keep VRAM free for a program that vramflow does not start');
   const withTerms = (command: Command) =>
     command
-      .option('--mb <mb>', 'MB of VRAM; without it a whole GPU', whole(1, 1_048_576))
+      .option('--mb <mb>', 'MB of VRAM; without it a whole GPU', whole(LEASE_LIMITS.mb))
       .option('--gpu <uuid>', 'on this GPU only')
       .option('--id <id>', 'its name; by default a new one')
       .option('--holder <text>', 'who has it, for people')
-      .option('--priority <n>', 'higher wins, as of services', whole(0, 100), 50)
-      .option('--ttl <seconds>', 'it ends by itself so long after its grant or last renewal', whole(1, 604_800), 60);
+      .option('--priority <n>', 'higher wins, as of services', whole(priority), priority.default)
+      .option(
+        '--ttl <seconds>',
+        'it ends by itself so long after its grant or last renewal',
+        whole(ttlSeconds),
+        ttlSeconds.default,
+      );
   const inSession = async <T>(command: Command, work: (leases: Leases, output: Output) => Promise<T>): Promise<T> => {
     const { config } = configOf(command, context);
     const client = await temporalClient(config);
     try {
       return await work(createLeases(client, config.host), outputOf(command, context));
+    } catch (error) {
+      if (!(error instanceof LeaseProblem)) throw error;
+      throw new UserError(error.message, { remedy: error.remedy, cause: error });
     } finally {
       await client.connection.close();
     }
   };
   withTerms(lease.command('acquire'))
     .description('ask for a lease and wait until it is held')
-    .option('--pid <pid>', 'the process that will use it: what it holds is then not counted twice', whole(1, 2 ** 31))
+    .option(
+      '--pid <pid>',
+      'the process that will use it: what it holds is then not counted twice',
+      whole(LEASE_LIMITS.pid),
+    )
     .option('--no-wait', 'do not wait: print its state')
     .action((options: AcquireOptions, command: Command) =>
       inSession(command, async (leases, output) => {
@@ -74,7 +88,7 @@ export function leaseCommand(context: CliContext): Command {
   lease
     .command('renew')
     .argument('<id>')
-    .option('--ttl <seconds>', 'from now on', whole(1, 604_800), 60)
+    .option('--ttl <seconds>', 'from now on', whole(ttlSeconds), ttlSeconds.default)
     .description('hold a lease longer')
     .action((id: string, { ttl }: { ttl: number }, command: Command) =>
       inSession(command, async (leases, output) => output.data(await leases.renew(id, ttl), describe)),
@@ -140,7 +154,8 @@ function requestOf({
   ttl,
   pid,
 }: AcquireOptions): LeaseRequest {
-  if (!ID.test(id)) throw new UserError(`"${id}" is no good id.`, { remedy: 'Use letters, digits, dots and dashes.' });
+  if (!LEASE_LIMITS.id.test(id))
+    throw new UserError(`"${id}" is no good id.`, { remedy: 'Use letters, digits, dots and dashes.' });
   return {
     id,
     holder: holder ?? `the command line on ${hostname()}`,
@@ -154,25 +169,19 @@ function requestOf({
 
 /** Until it is held, or ended before. Ctrl-C gives it back. */
 async function held(leases: Leases, id: string, output: Output): Promise<LeaseState> {
-  let interrupted = false;
-  const interrupt = () => {
-    interrupted = true;
-  };
+  const interrupted = new AbortController();
+  const interrupt = () => interrupted.abort(new Exit(EXIT.interrupted));
   process.once('SIGINT', interrupt);
   let said = '';
   try {
-    for (;;) {
-      const state = await leases.state(id);
-      if (state.state !== 'queued') return state;
-      const news = `waits${state.position === null ? '' : `, number ${state.position}`}: ${state.reason ?? 'for its turn'}`;
-      if (news !== said) output.talk(`  lease ${id} ${news}`);
-      said = news;
-      if (interrupted) {
-        await leases.release(id);
-        throw new Exit(EXIT.interrupted);
-      }
-      await pause(LOOK_MS);
-    }
+    return await leases.settled(id, {
+      signal: interrupted.signal,
+      onLook({ position, reason }) {
+        const news = `waits${position === null ? '' : `, number ${position}`}: ${reason ?? 'for its turn'}`;
+        if (news !== said) output.talk(`  lease ${id} ${news}`);
+        said = news;
+      },
+    });
   } finally {
     process.off('SIGINT', interrupt);
   }
