@@ -49,7 +49,7 @@ function nativeOf([name, { run, directory, env, ports, adopt }]: [string, Servic
     argv: run as [string, ...string[]],
     env,
     ...(directory === undefined ? {} : { cwd: directory }),
-    ...(port === undefined ? {} : { port }),
+    ports,
     ...(executable === undefined
       ? {}
       : { match: { executable, argv: adopt as [string, ...string[]], ...(port === undefined ? {} : { port }) } }),
