@@ -258,8 +258,6 @@ export function describeDockerContract(name: string, start: () => Promise<Docker
       await up('service');
       await says('service', 'ready');
       await down('service');
-      // Before its start by less than the time that a start may be noted late: so a moment lies between the runs.
-      await new Promise((resolve) => setTimeout(resolve, 600));
       await up('service');
       await says('service', 'ready');
       expect((await logsOf('service')).filter((line) => line.includes('ready'))).toHaveLength(1);
