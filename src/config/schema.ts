@@ -149,7 +149,9 @@ const service = z.strictObject({
   pinned: z.boolean().default(false).describe('Never stopped to make room for something else.'),
   health: health
     .optional()
-    .describe('How it tells that it is ready; without it a service that has run for 1.5 s is ready.'),
+    .describe(
+      "How it tells that it is ready; without it a container's own HEALTHCHECK counts, and where there is none, that it has run for 1.5 s.",
+    ),
   start_timeout_seconds: serviceSeconds.default(120).describe('Seconds from the start until it must be ready.'),
   stop_timeout_seconds: serviceSeconds
     .default(30)
