@@ -1,6 +1,6 @@
 /** The agent's HTTP endpoint on loopback: what the command line asks (status, plans, journal) and what programs use. */
 import { Readable } from 'node:stream';
-import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import fastify, { type FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { normalName } from '../adapters/ollama/ollama.js';
 import { timeLimit } from '../adapters/timeLimit.js';
@@ -13,6 +13,7 @@ import { noIntents } from '../domain/intents.js';
 import { planResidency } from '../domain/planResidency.js';
 import { resolveTarget } from '../domain/resolveTarget.js';
 import type { Agent } from './agent.js';
+import { clientLeft } from './clientLeft.js';
 import { streamEvents, taken } from './eventStream.js';
 import { refuseForeignPages } from './foreignPages.js';
 import { KEEP_ALIVE } from './keepAlive.js';
@@ -120,7 +121,7 @@ export function createEndpoint({
   addGenerate(server, agent, onDemand);
   server.post('/v1/embed', async (request, reply) => {
     const body = embedBody.parse(request.body);
-    const signal = AbortSignal.any([closed(reply), timeLimit(60_000)]);
+    const signal = AbortSignal.any([clientLeft(reply), timeLimit(60_000)]);
     const embeddings =
       'texts' in body
         ? await agent.embedder.embedText(body.texts, signal)
@@ -137,7 +138,7 @@ function addServiceLogs(server: FastifyInstance, agent: Agent): void {
     const { tail, follow } = logsQuery.parse(request.query);
     const unknown = checkGoal({ kind: 'service', tenant: serviceTenant(name), verb: 'start' }, agent.policy);
     if (unknown) throw new RequestProblem(404, unknown.type, unknown.message, unknown.remedy);
-    const lines = agent.services.logs(name, { tail, follow: follow === 'true', signal: closed(reply) });
+    const lines = agent.services.logs(name, { tail, follow: follow === 'true', signal: clientLeft(reply) });
     return reply.type('text/plain; charset=utf-8').send(Readable.from(withNewlines(lines)));
   });
 }
@@ -160,7 +161,7 @@ function addEvents(server: FastifyInstance, agent: Agent): void {
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
     // The reader is told that it is connected before there is anything to tell.
     raw.flushHeaders();
-    const gone = closed(reply);
+    const gone = clientLeft(reply);
     streamEvents(agent.journal, raw, after, gone).catch((error: unknown) => {
       // A reader that leaves ends its stream so; anything else ends it, and the reader resumes.
       if (!gone.aborted) raw.destroy(error instanceof Error ? error : undefined);
@@ -182,7 +183,7 @@ function addGenerate(server: FastifyInstance, agent: Agent, onDemand: OnDemand):
         `the models are: ${known.join(', ')}`,
       );
     }
-    const gone = closed(reply);
+    const gone = clientLeft(reply);
     reply.hijack();
     const { raw } = reply;
     const line = (value: unknown) => raw.write(`${JSON.stringify(value)}\n`);
@@ -213,11 +214,4 @@ function goalOf(query: z.infer<typeof goalQuery>): OperationGoal {
   if ('service' in query) return { kind: 'service', tenant: serviceTenant(query.service), verb: 'start' };
   if ('clip' in query) return { kind: 'embedder', device: query.clip };
   return { kind: 'model', tenant: `model/${normalName(query.model)}`, verb: 'load', demand: false };
-}
-
-/** Aborted when the client leaves; once the answer is complete nobody listens any more. */
-function closed(reply: FastifyReply): AbortSignal {
-  const abort = new AbortController();
-  reply.raw.once('close', () => abort.abort(new Error('the client left')));
-  return abort.signal;
 }

@@ -17,7 +17,7 @@ import type { StateFile } from './stateFile.js';
 export interface ManagedService {
   name: string;
   driver: ServiceDriver;
-  /** Null: a service that has run for a moment is ready. */
+  /** Null: the driver's own check counts; where it makes none, a service that has run for a moment is ready. */
   probe: HealthProbe | null;
   health: HealthPolicy;
   usesGpu: boolean;
@@ -246,7 +246,9 @@ export class Services {
       return;
     }
     const one = this.tracked.get(change.service);
-    if (one !== undefined) this.follow(one, change.kind === 'ended' ? change.exit : null);
+    if (one === undefined) return;
+    this.follow(one, change.kind === 'ended' ? change.exit : null);
+    if (change.kind === 'health' && one.service.probe === null) this.checkAnew(one);
   }
 
   /** Brings what is known of a service up to what its driver sees. */
@@ -270,11 +272,23 @@ export class Services {
     one.checking?.abort(new Error('it is checked anew'));
     // A start that nobody here made has its age: it gets no second start period.
     this.apply(one, { kind: 'started', atMs: this.now() - (sight.runningForMs ?? 0) });
-    if (one.service.probe !== null) void this.check(one, one.service.probe);
+    if (this.probeOf(one) !== null) this.checkAnew(one);
     else this.later(Math.max(0, UNCHECKED_MS - (sight.runningForMs ?? 0)), () => this.lasts(one, sight.run));
   }
 
-  /** Where no check is configured: it runs, and has not ended at its start. */
+  /** The configured check, else the driver's own, as a container's HEALTHCHECK. */
+  private probeOf(one: Tracked): HealthProbe | null {
+    if (one.service.probe !== null) return one.service.probe;
+    return this.sightOf(one).health === undefined ? null : driversWord(() => this.sightOf(one));
+  }
+
+  private checkAnew(one: Tracked): void {
+    one.checking?.abort(new Error('it is checked anew'));
+    const probe = this.probeOf(one);
+    if (probe !== null) void this.check(one, probe);
+  }
+
+  /** Where nobody checks it: it runs, and has not ended at its start. */
   private lasts(one: Tracked, run: string | null): void {
     if (one.run !== run) return;
     this.apply(one, { kind: 'checked', atMs: this.now(), ok: true, detail: 'it runs; no check is configured' });
@@ -387,3 +401,15 @@ export class Services {
     });
   }
 }
+
+/** From memory: the driver is told by events. */
+const driversWord = (sight: () => ServiceSight): HealthProbe => ({
+  check() {
+    const { health } = sight();
+    return Promise.resolve({
+      ok: health === 'healthy',
+      detail: `its own HEALTHCHECK says: ${health ?? 'nothing'}`,
+      ms: 0,
+    });
+  },
+});

@@ -68,7 +68,7 @@ export async function bringUp({ loaded, where, context, options, say, signal }: 
     progress: say,
   };
   const provided = await temporalOrNothing({ ...server, signal });
-  const env = { ...context.env, ...overrides, VRAMFLOW_TEMPORAL_ADDRESS: provided.address, ...simulator };
+  const env = { ...context.env, ...overrides, ...whereTemporalIs(provided), ...simulator };
   const file = options.config === undefined ? [] : ['--config', resolve(context.cwd, options.config)];
   const worker = (role: 'agent' | 'control') => ({
     name: role,
@@ -92,6 +92,11 @@ export async function bringUp({ loaded, where, context, options, say, signal }: 
       return { host, temporal: address, webUi, agent: (await agentUrl()) ?? '', simulated: preset };
     },
   };
+}
+
+/** To the workers the server is a given one: they must be told where its pages are. */
+export function whereTemporalIs({ address, webUi }: { address: string; webUi: string | null }): NodeJS.ProcessEnv {
+  return { VRAMFLOW_TEMPORAL_ADDRESS: address, ...(webUi === null ? {} : { VRAMFLOW_TEMPORAL_UI_URL: webUi }) };
 }
 
 /** A start that fails leaves no simulated host behind. */

@@ -2,9 +2,9 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LeaseRequest } from '../contracts/lease.js';
+import type { Leases } from '../gateway/leases.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exitCodes.js';
-import type { Leases } from './leases.js';
 import type { Output } from './output.js';
 import { PATIENCE_MS } from './patience.js';
 import { UserError } from './userError.js';

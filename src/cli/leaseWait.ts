@@ -1,10 +1,10 @@
 /** What is said while a lease is waited for, and how long it is waited for. */
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LeaseState } from '../contracts/lease.js';
+import type { Leases } from '../gateway/leases.js';
 import { describeDuration } from './duration.js';
 import { Exit } from './exit.js';
 import { EXIT } from './exitCodes.js';
-import type { Leases } from './leases.js';
 import type { Output } from './output.js';
 import { UserError } from './userError.js';
 

@@ -42,6 +42,7 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   VRAMFLOW_TEMPORAL_NAMESPACE: 'temporal.namespace',
   VRAMFLOW_TEMPORAL_PORT: 'temporal.port',
   VRAMFLOW_TEMPORAL_UI_PORT: 'temporal.ui_port',
+  VRAMFLOW_TEMPORAL_UI_URL: 'temporal.ui_url',
   VRAMFLOW_TEMPORAL_BINARY: 'temporal.binary',
   VRAMFLOW_AGENT_LISTEN: 'agent.listen',
   VRAMFLOW_AGENT_TOKEN_FILE: 'agent.token_file',

@@ -149,7 +149,9 @@ const service = z.strictObject({
   pinned: z.boolean().default(false).describe('Never stopped to make room for something else.'),
   health: health
     .optional()
-    .describe('How it tells that it is ready; without it a service that has run for 1.5 s is ready.'),
+    .describe(
+      "How it tells that it is ready; without it a container's own HEALTHCHECK counts, and where there is none, that it has run for 1.5 s.",
+    ),
   start_timeout_seconds: serviceSeconds.default(120).describe('Seconds from the start until it must be ready.'),
   stop_timeout_seconds: serviceSeconds
     .default(30)
@@ -185,6 +187,9 @@ const temporal = z.strictObject({
   namespace: id.default('default').describe('The Temporal namespace.'),
   port: port.default(7233).describe("The port of vramflow's own Temporal server, on loopback."),
   ui_port: port.default(8233).describe("The port of that server's web page, on loopback."),
+  ui_url: endpoint
+    .optional()
+    .describe('Where the Web UI of the server at `address` answers, for links; without it there are none.'),
   binary: filePath
     .optional()
     .describe('The `temporal` program to run; without it the PATH is searched, then the cache.'),

@@ -57,3 +57,12 @@ export interface Reservation extends LeaseRequest {
   /** It is to be given back by then, epoch ms; null: it is not revoked. */
   revokedUntilMs: number | null;
 }
+
+/** What may be asked for, whoever asks. */
+export const LEASE_LIMITS = {
+  id: /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/,
+  mb: { least: 1, most: 1_048_576 },
+  priority: { least: 0, most: 100, default: 50 },
+  ttlSeconds: { least: 1, most: 604_800, default: 60 },
+  pid: { least: 1, most: 2 ** 31 },
+} as const;

@@ -3,16 +3,16 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Agent } from '../agent/agent.js';
 import { RequestProblem } from '../agent/problem.js';
-import { statusOf } from '../agent/status.js';
-import { serviceTenant, tenantName } from '../contracts/names.js';
+import { serviceTenant } from '../contracts/names.js';
 import type { OperationOutcome } from '../contracts/operation.js';
-import type { TenantObservation } from '../contracts/residency.js';
 import type { AskedGoal } from '../contracts/start.js';
-import { SERVICE_STATES } from '../contracts/status.js';
 import { checkGoal } from '../domain/checkGoal.js';
 import { findPhase } from '../domain/phases.js';
-import { version } from '../version.js';
 import type { Operations, StartedOperation } from './operations.js';
+import type { RouteDescription } from './route.js';
+import { gpuStatusSchema, type Outcome, outcomeSchema, problemSchema, startedSchema } from './schemas.js';
+import { gpuStatus } from './status.js';
+import { waitQuery, waits } from './waiting.js';
 
 const STATUS_OF: Record<OperationOutcome['status'], number> = {
   done: 200,
@@ -23,15 +23,39 @@ const STATUS_OF: Record<OperationOutcome['status'], number> = {
 };
 
 const PROGRESS_MS = 500;
-const startedAt = Date.now();
 
-const phaseParams = z.object({ phase: z.string().min(1).max(63) });
-const serviceParams = z.object({ name: z.string().min(1).max(63) });
-const waitQuery = z.object({ wait: z.enum(['true', 'false']).default('true') });
+const named = z.string().min(1).max(63);
+const phaseParams = z.object({ phase: named.describe('The number or the name of a phase of the configuration.') });
+const serviceParams = z.object({ name: named.describe('A service of the configuration.') });
+
+/** What all operations answer. */
+const operationAnswers: RouteDescription['answers'] = {
+  200: {
+    description: 'It is done.',
+    schema: outcomeSchema,
+    events:
+      'For `Accept: text/event-stream`: `started`, then `progress` as often as it changes, then `done` or `error`.',
+  },
+  202: { description: 'It is begun; nobody waits for it.', schema: startedSchema },
+  404: { description: 'The configuration has no such phase or service.', schema: problemSchema },
+  409: { description: 'It was refused, or something newer took its place; the error says why.', schema: outcomeSchema },
+  502: { description: 'It failed; the former residency was put back as far as possible.', schema: outcomeSchema },
+  503: { description: 'Temporal does not answer yet.', schema: problemSchema },
+};
 
 export function addGpuRoutes(server: FastifyInstance, agent: Agent, operations: Operations): void {
-  server.get('/gpu/status', () => gpuStatus(agent));
-  server.post('/gpu/prepare-phase/:phase', (request, reply) => {
+  const status: RouteDescription = {
+    summary: 'VRAM, services, who has the lock, the phase',
+    answers: { 200: { description: 'As it is now.', schema: gpuStatusSchema } },
+  };
+  server.get('/gpu/status', { config: { describes: status } }, () => gpuStatus(agent));
+  const preparePhase: RouteDescription = {
+    summary: 'Stop every service that a phase does not list, then start what it lists',
+    params: phaseParams,
+    query: waitQuery,
+    answers: operationAnswers,
+  };
+  server.post('/gpu/prepare-phase/:phase', { config: { describes: preparePhase } }, (request, reply) => {
     const { phase } = phaseParams.parse(request.params);
     return operate(
       agent,
@@ -42,36 +66,18 @@ export function addGpuRoutes(server: FastifyInstance, agent: Agent, operations: 
     );
   });
   for (const verb of ['start', 'stop', 'restart'] as const) {
-    server.post(`/gpu/service/:name/${verb}`, (request, reply) => {
+    const describes: RouteDescription = {
+      summary: `${verb[0]?.toUpperCase()}${verb.slice(1)} one service`,
+      params: serviceParams,
+      query: waitQuery,
+      answers: operationAnswers,
+    };
+    server.post(`/gpu/service/:name/${verb}`, { config: { describes } }, (request, reply) => {
       const { name } = serviceParams.parse(request.params);
       return operate(agent, operations, { kind: 'service', tenant: serviceTenant(name), verb }, request, reply);
     });
   }
 }
-
-/** From memory, so that it answers at once also while a phase is being prepared. */
-export function gpuStatus(agent: Agent) {
-  const { vram, turns, tenants, simulated, degraded_mode, degraded_reason } = statusOf(agent, version, startedAt);
-  const [turn] = turns;
-  return {
-    vram: vram && { total_mb: vram.total_mb, used_mb: vram.used_mb, free_mb: vram.free_mb },
-    services: Object.fromEntries(
-      tenants.filter(({ kind }) => kind === 'service').map((tenant) => [tenantName(tenant.id), serviceOf(tenant)]),
-    ),
-    lock: { holder: turn?.workflow_id ?? null, held_ms: turn?.for_ms ?? null },
-    phase: agent.phase,
-    degraded: degraded_mode,
-    degraded_reason,
-    simulated,
-  };
-}
-
-const serviceOf = ({ state, holdings, priority, chargeMb }: TenantObservation) => ({
-  state: SERVICE_STATES[state],
-  vram_mb: holdings.reduce((sum, { mb }) => sum + mb, 0),
-  charge_mb: chargeMb,
-  priority,
-});
 
 /** Waits by default; `?wait=false` or `Prefer: respond-async` does not; `Accept: text/event-stream` shows progress. */
 async function operate(
@@ -83,15 +89,14 @@ async function operate(
 ): Promise<FastifyReply> {
   const unknown = checkGoal(goal, agent.policy);
   if (unknown) throw new RequestProblem(404, unknown.type, unknown.message, unknown.remedy);
-  const { wait } = waitQuery.parse(request.query);
+  const isAwaited = waits(request);
   const started = await operations.start(goal);
   const ids = { workflow_id: started.workflowId, web_ui: started.webUi };
-  if (wait === 'false' || /\brespond-async\b/.test(String(request.headers['prefer'] ?? ''))) {
-    return reply.status(202).send(ids);
-  }
+  if (!isAwaited) return reply.status(202).send(ids);
   if ((request.headers.accept ?? '').includes('text/event-stream')) return stream(agent, started, reply);
   const outcome = await started.outcome;
-  return reply.status(STATUS_OF[outcome.status]).send({ ...ids, ...answerOf(outcome) });
+  const answer: Outcome = { ...ids, ...answerOf(outcome) };
+  return reply.status(STATUS_OF[outcome.status]).send(answer);
 }
 
 const answerOf = ({ status, summary, failure, refusal, compensation, totalMs, steps }: OperationOutcome) => ({

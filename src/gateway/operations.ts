@@ -27,11 +27,7 @@ export function createOperations(
 ): Operations {
   return {
     async start(goal) {
-      const connected = client();
-      if (connected === null) {
-        const remedy = 'try again in a moment; `vramflow doctor` says what is missing';
-        throw new RequestProblem(503, 'unavailable', 'Temporal does not answer yet', remedy);
-      }
+      const connected = connectedClient(client());
       const { workflow, workflowId, tenant } = startOf(host, goal, randomUUID().slice(0, 8));
       const input: OperationInput = { host, goal, requestedBy: 'an HTTP request', priority: 50 };
       const handle = await connected.workflow.start(workflow, {
@@ -50,6 +46,13 @@ export function createOperations(
       return { workflowId, webUi: webLink(workflowId, handle.firstExecutionRunId), outcome };
     },
   };
+}
+
+/** @throws RequestProblem while Temporal does not answer yet */
+export function connectedClient(client: Client | null): Client {
+  if (client !== null) return client;
+  const remedy = 'try again in a moment; `vramflow doctor` says what is missing';
+  throw new RequestProblem(503, 'unavailable', 'Temporal does not answer yet', remedy);
 }
 
 /** An operation that ends as a failed workflow carries its outcome in the failure. */

@@ -1,6 +1,6 @@
 /**
  * The door for other programs: plain HTTP with JSON, on loopback. It reads from the agent's memory, and changes things by
- * starting operations only. What is started is named by the configuration (law 12).
+ * starting operations and leases only. What is started is named by the configuration (law 12).
  */
 import fastify, { type FastifyInstance } from 'fastify';
 import type { Agent } from '../agent/agent.js';
@@ -8,39 +8,69 @@ import { refuseForeignPages } from '../agent/foreignPages.js';
 import { problemOf, RequestProblem } from '../agent/problem.js';
 import { isToken } from '../agent/token.js';
 import { SIMULATED_HEADER } from '../contracts/status.js';
+import { version } from '../version.js';
 import { addGpuRoutes } from './gpuRoutes.js';
+import { addLeaseRoutes } from './leaseRoutes.js';
+import { LeaseProblem, type Leases } from './leases.js';
+import { openApi } from './openApi.js';
 import type { Operations } from './operations.js';
+import { collectRoutes, noSuchRoute } from './route.js';
+import { openApiSchema } from './schemas.js';
 
 export interface GatewayOptions {
   agent: Agent;
   operations: Operations;
+  /** Throws a RequestProblem while Temporal does not answer. */
+  leases: () => Leases;
   token: string;
   /** Routes that programs on this machine may call without a token: `/gpu/*`. */
   openRoutes: readonly string[];
 }
 
-export function createGateway({ agent, operations, token, openRoutes }: GatewayOptions): FastifyInstance {
+const LEASE_STATUS: Record<LeaseProblem['code'], number> = {
+  'lease-exists': 409,
+  'no-such-lease': 404,
+  'lease-not-held': 409,
+};
+
+export function createGateway({ agent, operations, leases, token, openRoutes }: GatewayOptions): FastifyInstance {
   const server = fastify({ forceCloseConnections: true });
+  const routes = collectRoutes(server);
   const isOpen = (url: string): boolean => openRoutes.some((route) => url.startsWith(route.slice(0, -1)));
 
-  server.addHook('onRequest', async (request) => {
+  server.addHook('onRequest', async (request, reply) => {
     refuseForeignPages(request);
-    if (isOpen(request.url)) return;
-    const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? '';
-    if (isToken(given, token)) return;
-    const remedy = 'send `Authorization: Bearer <token>`, or open the route in the configuration (gateway.open_routes)';
-    throw new RequestProblem(401, 'unauthorized', 'the token is missing or wrong', remedy);
+    if (!isOpen(request.url)) requireToken(request.headers.authorization, token);
+    // Before a body is read: what it is does not matter.
+    if (!request.is404) return;
+    const { allow, problem } = noSuchRoute(routes, request.url);
+    if (allow.length > 0) reply.header('allow', allow.join(', '));
+    throw problem;
   });
   if (agent.options.simulated) {
     server.addHook('onSend', async (_request, reply) => void reply.header(SIMULATED_HEADER, 'true'));
   }
   server.setErrorHandler((error, _request, reply) => {
+    if (error instanceof LeaseProblem) {
+      const { code, message, remedy } = error;
+      return reply.status(LEASE_STATUS[code]).send({ error: { code, message, remedy } });
+    }
     const { status, body } = problemOf(error);
     return reply.status(status).send({ error: body });
   });
-  server.setNotFoundHandler(() => {
-    throw new RequestProblem(404, 'not-found', 'there is no such route', 'see docs/architecture.md for the gateway');
-  });
   addGpuRoutes(server, agent, operations);
+  addLeaseRoutes(server, agent, leases);
+  const describes = {
+    summary: 'This document',
+    answers: { 200: { description: 'OpenAPI 3.1.', schema: openApiSchema } },
+  };
+  server.get('/openapi.json', { config: { describes } }, () => openApi(routes, { version, isOpen }));
   return server;
+}
+
+function requireToken(header: string | undefined, token: string): void {
+  const given = /^Bearer (.+)$/.exec(header ?? '')?.[1] ?? '';
+  if (isToken(given, token)) return;
+  const remedy = 'send `Authorization: Bearer <token>`, or open the route in the configuration (gateway.open_routes)';
+  throw new RequestProblem(401, 'unauthorized', 'the token is missing or wrong', remedy);
 }

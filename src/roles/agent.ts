@@ -26,8 +26,9 @@ import { webLink } from '../config/webUi.js';
 import { SIGNAL } from '../contracts/messages.js';
 import { CONTROL_QUEUE, hostQueue, SEARCH_ATTRIBUTES, tenantName, workflowId } from '../contracts/names.js';
 import type { OperationInput, OperationOutcome } from '../contracts/operation.js';
-import { createOperations, type Operations } from '../gateway/operations.js';
-import { createGateway } from '../gateway/server.js';
+import { createLeases } from '../gateway/leases.js';
+import { connectedClient, createOperations } from '../gateway/operations.js';
+import { createGateway, type GatewayOptions } from '../gateway/server.js';
 import { buildAgent } from './buildAgent.js';
 import { connect } from './connection.js';
 import { register, wakeHost, watchHost } from './hostChain.js';
@@ -78,7 +79,8 @@ export async function runAgent(role: AgentRole): Promise<void> {
     () => clientWhenThere,
     (id, run) => webLink(config, id, run),
   );
-  const gateway = await openGateway(config, agent, operations, token);
+  const leases = () => createLeases(connectedClient(clientWhenThere), config.host);
+  const gateway = await openGateway(config, { agent, operations, leases, token });
   try {
     const { native, connection, client } = await connect(config, log, signal);
     clientWhenThere = client;
@@ -145,15 +147,10 @@ function hostAndPort(address: string): { host: string; port: number } {
   return { host: address.slice(0, cut).replace(/^\[|\]$/g, ''), port: Number(address.slice(cut + 1)) };
 }
 
-async function openGateway(
-  config: Config,
-  agent: Agent,
-  operations: Operations,
-  token: string,
-): Promise<FastifyInstance | null> {
+async function openGateway(config: Config, parts: Omit<GatewayOptions, 'openRoutes'>): Promise<FastifyInstance | null> {
   const { listen: address, open_routes: openRoutes } = config.gateway;
   if (address === undefined) return null;
-  const gateway = createGateway({ agent, operations, token, openRoutes });
+  const gateway = createGateway({ ...parts, openRoutes });
   await gateway.listen(hostAndPort(address));
   return gateway;
 }

@@ -49,7 +49,7 @@ function nativeOf([name, { run, directory, env, ports, adopt }]: [string, Servic
     argv: run as [string, ...string[]],
     env,
     ...(directory === undefined ? {} : { cwd: directory }),
-    ...(port === undefined ? {} : { port }),
+    ports,
     ...(executable === undefined
       ? {}
       : { match: { executable, argv: adopt as [string, ...string[]], ...(port === undefined ? {} : { port }) } }),
@@ -80,7 +80,8 @@ function managedOf(name: string, settings: ServiceSettings, driver: ServiceDrive
     health: {
       startPeriodMs: startSeconds * 1000,
       intervalMs: (health?.interval_seconds ?? 5) * 1000,
-      failuresToUnhealthy: health?.failures ?? 3,
+      // Where none is configured the check is Docker's, which has counted failures already.
+      failuresToUnhealthy: health?.failures ?? 1,
       successesToReady: 1,
     },
     usesGpu: vramMb > 0,

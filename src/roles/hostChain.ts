@@ -13,7 +13,7 @@ import { SecondAgent } from '../agent/lock.js';
 import { type AgentRegistration, SIGNAL } from '../contracts/messages.js';
 import { workflowId } from '../contracts/names.js';
 import { isWedged } from '../domain/wedge.js';
-import { readHostState } from './publishedState.js';
+import { readHostState } from '../gateway/publishedState.js';
 
 /** A call to the server, ms. */
 const CALL_MS = 5_000;

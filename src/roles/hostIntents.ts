@@ -1,6 +1,6 @@
 import type { Client } from '@temporalio/client';
 import type { Intents } from '../contracts/operation.js';
-import { readHostState } from './publishedState.js';
+import { readHostState } from '../gateway/publishedState.js';
 
 const ASK_MS = 1_000;
 

@@ -31,7 +31,9 @@ export interface ContainerDependencies {
 }
 
 /** What others are told of: `up` is no event of Docker's. */
-export type ContainerNotice = 'start' | 'up' | 'kill' | 'die';
+export type ContainerNotice = 'start' | 'up' | 'kill' | 'die' | `health_status: ${Health}`;
+
+type Health = 'starting' | 'healthy' | 'unhealthy';
 
 /** What Docker takes to bring up a container's first process, in simulated ms. */
 const START_MS = 300;
@@ -53,6 +55,8 @@ export class SimulatedContainer {
   #process: GpuProcess | null = null;
   #page: ContainerPage | null = null;
   #isLeaving = false;
+  /** The word of its HEALTHCHECK in this run. */
+  #health: Health = 'starting';
   #starting: Promise<void> | null = null;
 
   constructor(
@@ -70,6 +74,11 @@ export class SimulatedContainer {
 
   get state(): ContainerState {
     return this.#state;
+  }
+
+  /** Null: it has no HEALTHCHECK. */
+  get health(): Health | null {
+    return this.#program.healthcheckMs === null ? null : this.#health;
   }
 
   get isRunning(): boolean {
@@ -98,6 +107,7 @@ export class SimulatedContainer {
       this.log.write(`${this.#program.name}: starting on ${gpu ?? 'the CPU'}`);
       this.log.write(`${this.#program.name}: loading`, 'stderr');
       this.#boot(this.#process, gpu, 1, jittered(this.#program.bootMs, random) / BOOT_STEPS);
+      this.#checkHealth('starting');
       this.crashIfAsked();
     } catch (error) {
       this.#set({ exitCode: 128, error: (error as Error).message });
@@ -146,6 +156,7 @@ export class SimulatedContainer {
     this.#process = process;
     await this.#openPage();
     const stepMs = jittered(this.#program.bootMs, this.#dependencies.random) / BOOT_STEPS;
+    this.#checkHealth('starting');
     if (!this.state.isUp) this.#boot(process, gpuFor(this.state.config, this.#dependencies.gpuHost.cards), 1, stepMs);
   }
 
@@ -178,6 +189,20 @@ export class SimulatedContainer {
         this.#notice('up', {});
         this.log.write(`${this.#program.name}: ready`);
       }
+    });
+  }
+
+  /** As Docker makes a HEALTHCHECK with one retry: `starting` until the first that passes, then an event at each change. */
+  #checkHealth(health: Health): void {
+    const { healthcheckMs } = this.#program;
+    this.#health = health;
+    if (healthcheckMs === null) return;
+    this.#after(healthcheckMs, () => {
+      const failing = this.#dependencies.faults.take('container-unhealthy', this.#itself) !== null;
+      const found: Health = failing ? 'unhealthy' : this.state.isUp ? 'healthy' : this.#health;
+      const changed = found !== this.#health;
+      this.#checkHealth(found);
+      if (changed) this.#notice(`health_status: ${found}`, {});
     });
   }
 

@@ -179,7 +179,7 @@ function follow(container: SimulatedContainer, send: (message: LogMessage) => vo
 function events({ containers }: DockerContext, { query, response }: DockerRequest): null {
   const filters = JSON.parse(query.get('filters') ?? '{}') as Record<string, string[] | undefined>;
   const wanted = ({ Type, Action }: DockerEvent): boolean =>
-    (filters['type']?.includes(Type) ?? true) && (filters['event']?.includes(Action) ?? true);
+    (filters['type']?.includes(Type) ?? true) && (filters['event']?.includes(Action.split(':', 1)[0] ?? '') ?? true);
   begin(response, 'application/json');
   const unwatch = containers.watch((event) => {
     if (wanted(event)) response.write(`${JSON.stringify(event)}\n`);

@@ -7,7 +7,7 @@ const NEVER = '0001-01-01T00:00:00Z';
 const HEADER_BYTES = 8;
 
 /** The answer of `/containers/<id>/json`, as far as anybody looks at it. */
-export function inspection({ state, isRunning }: SimulatedContainer): object {
+export function inspection({ state, isRunning, health }: SimulatedContainer): object {
   const { config, startedAt, finishedAt } = state;
   return {
     Id: state.id,
@@ -27,6 +27,9 @@ export function inspection({ state, isRunning }: SimulatedContainer): object {
       Error: state.error,
       StartedAt: startedAt ?? NEVER,
       FinishedAt: finishedAt ?? NEVER,
+      ...(health === null
+        ? {}
+        : { Health: { Status: health, FailingStreak: health === 'unhealthy' ? 1 : 0, Log: [] } }),
     },
     Config: { Image: config.Image, Cmd: config.Cmd, Env: config.Env, Labels: config.Labels, Tty: false },
     HostConfig: config.HostConfig,

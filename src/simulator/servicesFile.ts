@@ -27,6 +27,8 @@ export interface ServiceContainer {
   readonly stopMs: number;
   /** Its page: on this port of loopback, or on those to which a created container publishes it. */
   readonly health: { readonly port: number; readonly path: string } | null;
+  /** A HEALTHCHECK, made so often; it passes once the container is up, and fails under the fault container-unhealthy. */
+  readonly healthcheckMs: number | null;
 }
 
 export interface ServicesFile {
@@ -80,6 +82,7 @@ function parseContainer(content: unknown): ServiceContainer {
     bootMs: number(container, 'bootMs'),
     stopMs: number(container, 'stopMs'),
     health: optional(container, 'health', parsePage),
+    healthcheckMs: optional(container, 'healthcheckMs', number),
   };
 }
 

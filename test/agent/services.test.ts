@@ -19,6 +19,8 @@ class FakeDriver implements ServiceDriver {
   readonly id = 'native';
   sight: ServiceSight = absent;
   runs = 0;
+  /** It checks its service by itself. */
+  checks = false;
   onStop: (signal: AbortSignal) => Promise<'stopped' | 'stuck'> = () => {
     this.sight = absent;
     return Promise.resolve('stopped');
@@ -30,7 +32,15 @@ class FakeDriver implements ServiceDriver {
   look = () => Promise.resolve();
   start() {
     this.runs += 1;
-    this.sight = { ...absent, state: 'running', run: `run ${this.runs}`, pids: [this.runs], runningForMs: 0 };
+    const health = this.checks ? { health: 'starting' as const } : {};
+    this.sight = {
+      ...absent,
+      ...health,
+      state: 'running',
+      run: `run ${this.runs}`,
+      pids: [this.runs],
+      runningForMs: 0,
+    };
     return Promise.resolve(this.sight);
   }
   stop = (_: string, { signal }: { signal: AbortSignal }) => this.onStop(signal);
@@ -41,6 +51,12 @@ class FakeDriver implements ServiceDriver {
   }
   close = () => Promise.resolve();
 
+  /** Of its own check, as a HEALTHCHECK. */
+  say(health: 'healthy' | 'unhealthy'): void {
+    this.sight = { ...this.sight, health };
+    this.listener({ kind: 'health', service: 'one' });
+  }
+
   die(exit: ServiceExit): void {
     this.sight = { ...absent, lastExit: exit };
     this.listener({ kind: 'ended', service: 'one', exit });
@@ -49,18 +65,23 @@ class FakeDriver implements ServiceDriver {
 
 const never = (): AbortSignal => new AbortController().signal;
 
-function servicesOn(driver: FakeDriver) {
+function servicesOn(driver: FakeDriver, more: { probe?: null; startPeriodMs?: number } = {}) {
   const health = { ok: true };
+  const { startPeriodMs = 60_000 } = more;
   const news: ServiceNews[] = [];
   const services = new Services(
     [
       {
         name: 'one',
         driver,
-        probe: {
-          check: () => Promise.resolve({ ok: health.ok, detail: health.ok ? 'it answers' : 'it answers 503', ms: 1 }),
-        },
-        health: { startPeriodMs: 60_000, intervalMs: 100, failuresToUnhealthy: 2, successesToReady: 1 },
+        probe:
+          more.probe === null
+            ? null
+            : {
+                check: () =>
+                  Promise.resolve({ ok: health.ok, detail: health.ok ? 'it answers' : 'it answers 503', ms: 1 }),
+              },
+        health: { startPeriodMs, intervalMs: 100, failuresToUnhealthy: 2, successesToReady: 1 },
         usesGpu: true,
       },
     ],
@@ -87,6 +108,39 @@ describe('the services of an agent', () => {
     caller.abort(new Error('nobody waits for it'));
     await expect(stop).rejects.toThrow('nobody waits');
     await vi.waitFor(() => expect(state()).toBe('ready'));
+    await services.close();
+  });
+
+  it("takes the driver's own check for its health where none is configured, and only there", async () => {
+    const driver = new FakeDriver();
+    driver.checks = true;
+    const { services, news, state } = servicesOn(driver, { probe: null });
+    const start = services.start('one', [], never());
+    await vi.waitFor(() => expect(services.view('one').health.detail).toContain('HEALTHCHECK says: starting'));
+    expect(state()).toBe('starting');
+    driver.say('healthy');
+    expect((await start).health).toMatchObject({ state: 'ready', detail: 'its own HEALTHCHECK says: healthy' });
+    driver.say('unhealthy');
+    await vi.waitFor(() => expect(state()).toBe('unhealthy'));
+    driver.say('healthy');
+    await vi.waitFor(() => expect(state()).toBe('ready'));
+    expect(news.map(({ kind }) => kind)).toEqual(['unhealthy', 'healthy']);
+    await services.close();
+
+    const other = new FakeDriver();
+    other.checks = true;
+    const probed = servicesOn(other);
+    await probed.services.start('one', [], never());
+    other.say('unhealthy');
+    expect(await probed.services.start('one', [], never())).toMatchObject({ health: { detail: 'it answers' } });
+    await probed.services.close();
+  });
+
+  it("says that it is unhealthy when the driver's check has not passed by the end of its start period", async () => {
+    const driver = new FakeDriver();
+    driver.checks = true;
+    const { services } = servicesOn(driver, { probe: null, startPeriodMs: 150 });
+    await expect(services.start('one', [], never())).rejects.toThrow('its own HEALTHCHECK says: starting');
     await services.close();
   });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { EXIT } from '../../src/cli/exitCodes.js';
-import type { Leases } from '../../src/cli/leases.js';
+import type { Leases } from '../../src/gateway/leases.js';
 import { refusedLease, untilHeld, type Wait, waitOf } from '../../src/cli/leaseWait.js';
 import type { Output } from '../../src/cli/output.js';
 import type { LeaseState } from '../../src/contracts/lease.js';

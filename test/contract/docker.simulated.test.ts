@@ -15,6 +15,7 @@ describeDockerContract('simulated', async () => {
     { ...like, name: 'deaf' },
     // More than the card has.
     { ...like, name: 'failing', vramMb: 40_000, bootMs: 25_000 },
+    { ...like, name: 'checked', vramMb: 100, healthcheckMs: 2_000 },
     { ...like, name: 'vramflow-taken' },
   ];
   await writeFile(join(folder, 'services.json'), JSON.stringify({ containers }));
@@ -27,9 +28,13 @@ describeDockerContract('simulated', async () => {
   return {
     socketPath: simulator.info.docker,
     page,
-    containers: { service: 'tts', deaf: 'deaf', failing: 'failing', stranger: 'vramflow-taken' },
+    containers: { service: 'tts', deaf: 'deaf', failing: 'failing', checked: 'checked', stranger: 'vramflow-taken' },
     image: { name: image, command: ['python3', 'server.py'], containerPort: page.port },
     gpus: [simulator.gpuHost.card(0).spec.uuid],
+    async setHealth(passes) {
+      if (passes) simulator.faults.clear('container-unhealthy');
+      else simulator.faults.set('container-unhealthy', { container: 'checked' });
+    },
     leave: async () => simulator.faults.set('docker-unavailable'),
     comeBack: async () => simulator.faults.clear('docker-unavailable'),
     async stop() {

@@ -13,9 +13,12 @@ export interface DockerUnderTest {
    * - `service`: serves its page on `page`; says `stopping` at its stop signal, and ends with 0
    * - `deaf`: does not hear its stop signal
    * - `failing`: ends with 1, a second or two after its start
+   * - `checked`: has a HEALTHCHECK, made every second or more often, that passes unless it was made to fail
    * - `stranger`: bears the name that vramflow would give to the container of a service `taken`
    */
-  containers: { service: string; deaf: string; failing: string; stranger: string };
+  containers: { service: string; deaf: string; failing: string; checked: string; stranger: string };
+  /** Makes the HEALTHCHECK of `checked`, which runs, fail or pass. */
+  setHealth(passes: boolean): Promise<void>;
   page: { port: number; path: string };
   /** An image of which vramflow makes a service with that page on `containerPort`. */
   image: { name: string; command: [string, ...string[]]; containerPort: number };
@@ -244,6 +247,28 @@ export function describeDockerContract(name: string, start: () => Promise<Docker
       expect(changes[1]).toMatchObject({ service: 'service', exit: { code: null, signal: 'SIGKILL' } });
     });
 
+    test("takes Docker's own word where a container has a HEALTHCHECK, and hears of it when that changes", async () => {
+      await drive([...existing(), { name: 'checked', container: server.containers.checked }]);
+      await up('service');
+      expect(sightOf('service')).not.toHaveProperty('health');
+      expect((await up('checked')).health).toBe('starting');
+      const health = [];
+      for (const [word, next] of [
+        ['healthy', false],
+        ['unhealthy', true],
+        ['healthy', true],
+      ] as const) {
+        await eventually(() => expect(sightOf('checked').health).toBe(word));
+        health.push({ kind: 'health', service: 'checked' });
+        expect(changes).toEqual(health);
+        await server.setHealth(next);
+      }
+      await down('checked', 0);
+      expect(sightOf('checked')).not.toHaveProperty('health');
+      // Another run begins anew.
+      expect((await up('checked')).health).toBe('starting');
+    });
+
     test('reads the last lines of both outputs', async () => {
       await up('service');
       await says('service', 'ready');
@@ -258,8 +283,6 @@ export function describeDockerContract(name: string, start: () => Promise<Docker
       await up('service');
       await says('service', 'ready');
       await down('service');
-      // Before its start by less than the time that a start may be noted late: so a moment lies between the runs.
-      await new Promise((resolve) => setTimeout(resolve, 600));
       await up('service');
       await says('service', 'ready');
       expect((await logsOf('service')).filter((line) => line.includes('ready'))).toHaveLength(1);

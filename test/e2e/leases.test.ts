@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { LeaseState } from '../../src/contracts/lease.js';
+import { freePort } from '../parts/ports.js';
 import { expectNoViolation, type Printed } from '../system/judge.js';
 import { type System, startSystem } from '../system/system.js';
 
@@ -11,8 +12,13 @@ const VLM = 'qwen3-vl:8b';
 
 describe('a lease', { timeout: 60_000 }, () => {
   let system: System;
+  let gateway: string;
   beforeAll(async () => {
-    system = await startSystem({ config: { idle_timeout_seconds: 'never' } });
+    const listen = `127.0.0.1:${await freePort()}`;
+    gateway = `http://${listen}/gpu`;
+    system = await startSystem({
+      config: { idle_timeout_seconds: 'never', gateway: { listen, open_routes: ['/gpu/*'] } },
+    });
   });
   afterEach(() => expectNoViolation(system));
   afterAll(() => system.stop());
@@ -145,6 +151,61 @@ describe('a lease', { timeout: 60_000 }, () => {
     await system.json(['lease', 'release', 'train']);
     const after = await system.until('the model is back', ({ vlm_state }) => vlm_state === 'loaded');
     expect(after).toMatchObject({ degraded_mode: false, degraded_reason: null });
+  });
+
+  it('is the same over HTTP: held with a fencing token, seen as the lock, renewed, given back', async () => {
+    const ask = async (method: string, path: string, body?: object, signal?: AbortSignal) => {
+      const json = { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+      const response = await fetch(`${gateway}${path}`, {
+        method,
+        ...(body ? json : {}),
+        ...(signal ? { signal } : {}),
+      });
+      return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+    };
+    const whole = await ask('POST', '/lease', { id: 'whole', holder: 'trainer', ttl_seconds: 120 });
+    expect(whole).toMatchObject({ status: 200, body: { state: 'held', mb: null } });
+    const [token] = Object.values(whole.body['fencing_tokens'] as Record<string, number>);
+    expect(token).toBeGreaterThan(0);
+    const expiresAt = whole.body['expires_at'];
+    expect((await ask('GET', '/status')).body).toMatchObject({
+      lock: { holder: 'trainer', kind: 'lease', id: 'whole', expires_at: expiresAt },
+      leases: [{ id: 'whole', mb: null }],
+    });
+
+    expect(await ask('POST', '/lease', { id: 'next', mb: 1_000, wait: false })).toMatchObject({
+      status: 202,
+      body: { state: 'queued' },
+    });
+    // Who leaves while it waits takes its request back.
+    const caller = new AbortController();
+    const left = ask('POST', '/lease', { id: 'left', mb: 1_000 }, caller.signal);
+    left.catch(() => undefined);
+    await vi.waitFor(async () => expect(await states()).toHaveProperty('left'), 10_000);
+    caller.abort(new Error('not wanted any more'));
+    await expect(left).rejects.toThrow('not wanted any more');
+    await isOver('left');
+
+    const renewed = await ask('POST', '/lease/whole/renew', { ttl_seconds: 600 });
+    expect(renewed).toMatchObject({ status: 200, body: { ttl_seconds: 600 } });
+    expect(Date.parse(String(renewed.body['expires_at']))).toBeGreaterThan(Date.parse(String(expiresAt)));
+    expect((await ask('GET', '/leases')).body).toMatchObject({ leases: expect.arrayContaining([renewed.body]) });
+    expect(await ask('DELETE', '/lease/whole')).toMatchObject({ status: 200, body: { id: 'whole', released: true } });
+    await vi.waitFor(async () => expect(await states()).toEqual({ next: 'held' }), 15_000);
+    // A later holder of the GPU has a higher token; and a part of it is no lock.
+    const { body: next } = await ask('GET', '/lease/next');
+    expect(Object.values(next['fencing_tokens'] as Record<string, number>)[0]).toBeGreaterThan(token ?? 0);
+    expect((await ask('GET', '/status')).body).toMatchObject({ lock: { holder: null }, leases: [{ id: 'next' }] });
+    await ask('DELETE', '/lease/next');
+    await isOver('next');
+    expect(await ask('DELETE', '/lease/next')).toMatchObject({
+      status: 404,
+      body: { error: { code: 'no-such-lease' } },
+    });
+    expect(await ask('POST', '/lease', { id: 'huge', mb: 90_000 })).toMatchObject({
+      status: 409,
+      body: { error: { message: expect.stringMatching(/needs 90,000 MB/) }, lease: { state: 'ended' } },
+    });
   });
 
   it('that can never be had is refused at once, and blocks nobody (pain 2)', async () => {

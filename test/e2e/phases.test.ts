@@ -14,6 +14,7 @@ describe('a media pipeline whose services declare 46 GB on a 24 GB card', { time
     gateway = `http://127.0.0.1:${http}`;
     const page = (port: number | undefined, path: string) => ({ http: `http://127.0.0.1:${port}${path}` });
     system = await startSystem({
+      env: { VRAMFLOW_TEMPORAL_UI_URL: 'http://127.0.0.1:1' },
       config: {
         services: {
           comfyui: {
@@ -167,7 +168,11 @@ describe('a media pipeline whose services declare 46 GB on a 24 GB card', { time
       body: { error: { code: 'UnknownPhase' } },
     });
     const started = await post('/gpu/service/vidi/start', { prefer: 'respond-async' });
-    expect(started).toMatchObject({ status: 202, body: { workflow_id: expect.stringContaining('service/') } });
+    expect(started).toMatchObject({
+      status: 202,
+      body: { workflow_id: expect.stringContaining('service/'), web_ui: expect.stringMatching(/^http:.*\/service%2F/) },
+    });
+    expect(await fetch(`${gateway}/gpu/status`, { method: 'POST' })).toMatchObject({ status: 405 });
     await system.until('it is ready', ({ tenants }) =>
       tenants.some(({ id, state }) => id === 'service/vidi' && state === 'resident'),
     );

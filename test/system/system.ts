@@ -17,7 +17,7 @@ import { simulatedServices } from '../../src/config/simulatedServices.js';
 import type { JournalEntry, JournalType } from '../../src/contracts/journal.js';
 import type { HostState } from '../../src/contracts/messages.js';
 import type { Status } from '../../src/contracts/status.js';
-import { readHostState } from '../../src/roles/publishedState.js';
+import { readHostState } from '../../src/gateway/publishedState.js';
 import { type RunningSimulator, startSimulator } from '../../src/simulator/simulator.js';
 import { startTemporal, type TestServer } from '../parts/temporal.js';
 import { startWorker, type WorkerProcess } from './children.js';

@@ -9,7 +9,7 @@ import type { ControlActivities } from '../../src/contracts/activities.js';
 import { type HostState, SIGNAL } from '../../src/contracts/messages.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../../src/contracts/names.js';
 import type { OperationGoal, OperationInput, OperationOutcome } from '../../src/contracts/operation.js';
-import { readHostState } from '../../src/roles/publishedState.js';
+import { readHostState } from '../../src/gateway/publishedState.js';
 import { MODEL } from './hardware.js';
 import { ScriptedAgent } from './scriptedAgent.js';
 import type { Server } from './servers.js';

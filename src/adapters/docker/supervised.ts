@@ -107,6 +107,7 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
     const wasInDoubt = doubt !== null;
     const current = there !== null && isRunning(there.State) ? runOf(there) : null;
     const ended = before !== null && before !== current;
+    const healthBefore = sight().health;
     if (ended) lastExit = howItEnded(before, there);
     else if (current === null && there !== null) lastExit = exitOf(there.State);
     if (ended || current === null) toldExit = null;
@@ -114,6 +115,8 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
     if (ended && !operating) onChange({ kind: 'ended', service: name, exit: lastExit ?? UNSEEN_EXIT });
     const began = current !== null && before !== current;
     if (began && looked && !operating) onChange({ kind: 'started', service: name });
+    const healthChanged = !began && current !== null && sight().health !== healthBefore;
+    if (healthChanged) onChange({ kind: 'health', service: name });
     looked = true;
     if (began || wasInDoubt) for (const tell of waiting) tell();
   }

@@ -6,7 +6,7 @@ export function inDoubt(name: string, doubt: string): ServiceError {
   return new ServiceError(
     'failed',
     `Whether ${name} runs is not known: ${doubt}. It is not started a second time.`,
-    `Look at it with ps, and end what should not run; where two match, a port in ${keyOf(name, 'port')} tells them apart.`,
+    `Look at it with ps, and end what should not run; where two match, a port in ${keyOf(name, 'ports')} tells them apart.`,
   );
 }
 

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 
 import { ServiceError } from '../services/driver.js';
-import { listenersOn } from './ports.js';
+import { type Listener, listenersOn } from './ports.js';
 import { findProgram } from './program.js';
 import { keyOf, type NativeService } from './service.js';
 
@@ -11,7 +11,7 @@ import { keyOf, type NativeService } from './service.js';
 export async function checkStart(service: NativeService, env: NodeJS.ProcessEnv): Promise<void> {
   await checkFolder(service);
   await checkExecutable(service, env['PATH'] ?? '');
-  await checkPort(service);
+  await checkPorts(service);
 }
 
 async function checkFolder({ name, cwd }: NativeService): Promise<void> {
@@ -49,16 +49,18 @@ async function checkExecutable({ name, argv: [program], cwd }: NativeService, pa
   );
 }
 
-async function checkPort({ name, port }: NativeService): Promise<void> {
-  if (port === undefined) return;
-  const [listener] = await listenersOn(port);
-  if (listener === undefined) return;
-  const { pid, command } = listener;
-  const whose =
-    pid === null ? "another user's process" : `process ${pid} (${command ?? 'its command is not readable'})`;
+async function checkPorts({ name, ports = [] }: NativeService): Promise<void> {
+  const looked = await Promise.all(ports.map(async (port) => ({ port, listeners: await listenersOn(port) })));
+  const taken = looked.flatMap(({ port, listeners: [listener] }) => (listener ? [{ port, listener }] : []));
+  if (taken.length === 0) return;
+  const said = taken.map(({ port, listener }) => `Port ${port}, which ${name} needs, is taken by ${whose(listener)}.`);
+  const [it, another] = taken.length === 1 ? ['that process', 'another port'] : ['those processes', 'other ports'];
   throw new ServiceError(
     'port-taken',
-    `Port ${port}, which ${name} needs, is taken by ${whose}.`,
-    `End that process, or give the service another port, in ${keyOf(name, 'port')}, too. If it is this service, started by hand, describe it in ${keyOf(name, 'match')}.`,
+    said.join(' '),
+    `End ${it}, or give the service ${another}, in ${keyOf(name, 'ports')}, too. If it is this service, started by hand, describe it in ${keyOf(name, 'match')}.`,
   );
 }
+
+const whose = ({ pid, command }: Listener): string =>
+  pid === null ? "another user's process" : `process ${pid} (${command ?? 'its command is not readable'})`;

@@ -8,8 +8,8 @@ export interface NativeService {
   env?: Record<string, string>;
   /** Absolute; by default that of the agent. */
   cwd?: string;
-  /** A TCP port that it listens on: looked at before a start. */
-  port?: number;
+  /** TCP ports that it listens on: looked at before a start. */
+  ports?: readonly number[];
   match?: NativeMatch;
 }
 
@@ -32,7 +32,7 @@ export interface NativeMatch {
 }
 
 /** What the configuration calls these. */
-const KEYS = { argv: 'run', cwd: 'directory', port: 'ports', match: 'adopt' } as const;
+const KEYS = { argv: 'run', cwd: 'directory', ports: 'ports', match: 'adopt' } as const;
 
 /** Where a service's settings stand in the configuration, for errors that say what to change. */
 export const keyOf = (service: string, key: keyof typeof KEYS): string => `services.${service}.${KEYS[key]}`;

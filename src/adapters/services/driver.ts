@@ -34,6 +34,8 @@ export interface ServiceExit {
 export type ServiceChange =
   | { kind: 'started'; service: string }
   | { kind: 'ended'; service: string; exit: ServiceExit }
+  /** The driver's own health check of the run says something else than before. */
+  | { kind: 'health'; service: string }
   | { kind: 'driver-away'; reason: string }
   | { kind: 'driver-back' };
 

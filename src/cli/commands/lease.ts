@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Command, InvalidArgumentError } from 'commander';
-import type { LeaseRequest, LeaseState } from '../../contracts/lease.js';
+import { LEASE_LIMITS, type LeaseRequest, type LeaseState } from '../../contracts/lease.js';
+import { createLeases, LeaseProblem, type Leases } from '../../gateway/leases.js';
 import type { CliContext } from '../context.js';
 import { duration } from '../duration.js';
 import { Exit, exitWith } from '../exit.js';
 import { EXIT, type ExitCode } from '../exitCodes.js';
 import { configOf, outputOf } from '../globalOptions.js';
 import { patienceOf, runHolding } from '../leaseRun.js';
-import { createLeases, type Leases } from '../leases.js';
 import { granted, refusedLease, untilHeld, waitOf } from '../leaseWait.js';
 import type { Output } from '../output.js';
 import { table } from '../output.js';
@@ -16,7 +16,7 @@ import { findCommand } from '../program.js';
 import { withTemporal } from '../temporal.js';
 import { UserError } from '../userError.js';
 
-const ID = /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/;
+const { priority, ttlSeconds } = LEASE_LIMITS;
 
 interface AcquireOptions {
   id?: string;
@@ -29,11 +29,13 @@ interface AcquireOptions {
   wait?: number | boolean;
 }
 
-const whole = (least: number, most: number) => (text: string) => {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`);
-};
+const whole =
+  ({ least, most }: { least: number; most: number }) =>
+  (text: string) => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`);
+  };
 
 const LONGEST = 'wait at most so long, for example 30s or 10m; without it as long as it takes';
 
@@ -42,12 +44,17 @@ export function leaseCommand(context: CliContext): Command {
   const lease = new Command('lease').description('keep VRAM free for a program that vramflow does not start');
   const withTerms = (command: Command) =>
     command
-      .option('--mb <mb>', 'MB of VRAM; without it a whole GPU', whole(1, 1_048_576))
+      .option('--mb <mb>', 'MB of VRAM; without it a whole GPU', whole(LEASE_LIMITS.mb))
       .option('--gpu <uuid>', 'on this GPU only')
       .option('--id <id>', 'its name; by default a new one')
       .option('--holder <text>', 'who has it, for people')
-      .option('--priority <n>', 'higher wins, as of services', whole(0, 100), 50)
-      .option('--ttl <seconds>', 'it ends by itself so long after its grant or last renewal', whole(1, 604_800), 60);
+      .option('--priority <n>', 'higher wins, as of services', whole(priority), priority.default)
+      .option(
+        '--ttl <seconds>',
+        'it ends by itself so long after its grant or last renewal',
+        whole(ttlSeconds),
+        ttlSeconds.default,
+      );
   const inSession = <T>(
     command: Command,
     work: (leases: Leases, output: Output) => Promise<T>,
@@ -57,13 +64,17 @@ export function leaseCommand(context: CliContext): Command {
     return withTemporal(
       config,
       context,
-      (client) => work(createLeases(client, config.host), outputOf(command, context)),
+      (client) => work(createLeases(client, config.host), outputOf(command, context)).catch(asUserError),
       patienceMs,
     );
   };
   withTerms(lease.command('acquire'))
     .description('ask for a lease and wait until it is held')
-    .option('--pid <pid>', 'the process that will use it: what it holds is then not counted twice', whole(1, 2 ** 31))
+    .option(
+      '--pid <pid>',
+      'the process that will use it: what it holds is then not counted twice',
+      whole(LEASE_LIMITS.pid),
+    )
     .option('--wait <duration>', LONGEST, duration)
     .option('--no-wait', 'do not wait: print its state, and leave it in line')
     .action((options: AcquireOptions, command: Command) =>
@@ -81,7 +92,7 @@ export function leaseCommand(context: CliContext): Command {
   lease
     .command('renew')
     .argument('<id>')
-    .option('--ttl <seconds>', 'from now on', whole(1, 604_800), 60)
+    .option('--ttl <seconds>', 'from now on', whole(ttlSeconds), ttlSeconds.default)
     .description('hold a lease longer')
     .action((id: string, { ttl }: { ttl: number }, command: Command) =>
       inSession(command, async (leases, output) => output.data(await leases.renew(id, ttl), describe)),
@@ -149,7 +160,8 @@ function requestOf({
   ttl,
   pid,
 }: AcquireOptions): LeaseRequest {
-  if (!ID.test(id)) throw new UserError(`"${id}" is no good id.`, { remedy: 'Use letters, digits, dots and dashes.' });
+  if (!LEASE_LIMITS.id.test(id))
+    throw new UserError(`"${id}" is no good id.`, { remedy: 'Use letters, digits, dots and dashes.' });
   return {
     id,
     holder: holder ?? `the command line on ${hostname()}`,
@@ -168,4 +180,9 @@ function describe(state: LeaseState): string {
     return [`lease ${id} has ended: ${reason ?? ''}`, ...(remedy ? [`  ${remedy}`] : [])].join('\n');
   if (state.state === 'revoked') return `lease ${id} is revoked: give it back`;
   return `lease ${id} waits for ${mb === null ? 'a whole GPU' : `${mb} MB`}${reason === null ? '' : `: ${reason}`}`;
+}
+
+function asUserError(error: unknown): never {
+  if (!(error instanceof LeaseProblem)) throw error;
+  throw new UserError(error.message, { remedy: error.remedy, cause: error });
 }

@@ -1,4 +1,5 @@
 /** Makes room for what must come to a GPU: as it is, else by the cheapest victims, else partly in system memory. */
+import { isReservation } from '../../contracts/names.js';
 import type { Rejected } from '../../contracts/plan.js';
 import type { Target } from '../../contracts/residency.js';
 import { byText, type HostView, type PerGpu, type TenantView } from './hostView.js';
@@ -75,6 +76,10 @@ function whySpared(view: TenantView, target: Target): Holder['spared'] {
   if (tenant.uses > 0) return { why: 'in-use', reason: `in use by ${counted(tenant.uses, 'request')}` };
   if (tenant.priority > target.priority) {
     return { why: 'outranks', reason: `its priority ${tenant.priority} is above ${target.priority}` };
+  }
+  // Or two programs of the same priority would take the GPU from each other for ever (P7).
+  if (isReservation(view.id) && isReservation(target.asked ?? '') && tenant.priority === target.priority) {
+    return { why: 'outranks', reason: `it is a lease of the same priority, ${tenant.priority}` };
   }
   return view.unavailable === null ? null : { why: 'unavailable', reason: view.unavailable };
 }

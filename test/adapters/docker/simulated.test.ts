@@ -66,8 +66,16 @@ describe('the driver on a simulated daemon', () => {
     await up('tts');
     simulator.faults.set('container-deaf', { container: 'tts' });
     const caller = new AbortController();
+    const asked = new Promise<void>((resolve) => {
+      const unwatch = simulator.containers.watch(({ Action }) => {
+        if (Action !== 'kill') return;
+        unwatch();
+        resolve();
+      });
+    });
     const stopping = driver.stop('tts', { graceMs: 20_000, signal: caller.signal });
-    setTimeout(() => caller.abort(new Error('not wanted any more')), 100);
+    await asked;
+    caller.abort(new Error('not wanted any more'));
     await expect(stopping).rejects.toThrow('not wanted any more');
   });
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 
 import type { NativeService } from '../../../src/adapters/native/service.js';
+import { freePort } from '../../parts/ports.js';
 import { lives, tempFolder } from '../processes/owned.js';
 import { DEAF, driverOf, IDLE, never, script, takenPort } from './service.js';
 
@@ -128,10 +129,21 @@ describe.runIf(process.platform === 'linux')('a start that cannot be', () => {
 
   it('names the stranger who has its port', async () => {
     const port = await takenPort();
-    expect(await failure(script(IDLE, { port }))).toMatchObject({
+    expect(await failure(script(IDLE, { ports: [port] }))).toMatchObject({
       kind: 'port-taken',
       message: expect.stringMatching(new RegExp(`Port ${port}.* process ${process.pid} \\(.*node`)),
     });
+  });
+
+  it('names every port that is taken, not only the first', async () => {
+    const [free, ...taken] = [await freePort(), await takenPort(), await takenPort()];
+    const error = failure(script(IDLE, { ports: [free, ...taken] }));
+    await expect(error).resolves.toMatchObject({
+      kind: 'port-taken',
+      message: expect.stringMatching(new RegExp(`Port ${taken[0]}.*by process ${process.pid}.*Port ${taken[1]}`)),
+      remedy: expect.stringContaining('services.one.ports'),
+    });
+    await expect(error).resolves.toMatchObject({ message: expect.not.stringContaining(`Port ${free}`) });
   });
 
   it('is refused where natives would end with the agent', async () => {

@@ -40,7 +40,7 @@ afterAll(async () => {
 
 function comfyui(): NativeService {
   const [program = '', ...args] = simulator.info.service;
-  return { name: 'comfyui', argv: [program, ...args, '--name', 'comfyui'], port };
+  return { name: 'comfyui', argv: [program, ...args, '--name', 'comfyui'], ports: [port] };
 }
 
 /** What nvidia-smi lists of these processes, MB. */

@@ -54,6 +54,23 @@ describe('who makes room', () => {
     expect(displaced(tenants)).toEqual(['model/a', 'model/b']);
   });
 
+  test('a lease only for another of higher priority (P7), but for a load of the same', () => {
+    const held = tenant('reservation/held', { ...on(20_000), chargeMb: 20_000, kind: 'reservation', priority: 50 });
+    const asked = tenant('reservation/asked', { chargeMb: 8_000, peakMb: 8_000, kind: 'reservation' });
+    const lease = (priority: number) =>
+      planResidency(
+        host([held, asked]),
+        target({ [asked.id]: { place: 'gpu' } }, { asked: asked.id, priority }),
+        policy(),
+      );
+    expect(refusalOf(lease(50))).toMatchObject({
+      code: 'holder-outranks',
+      message: expect.stringContaining('it is a lease of the same priority, 50'),
+    });
+    expect(planOf(lease(51)).displaced).toEqual([held.id]);
+    expect(displaced([held], target({ [VLM]: { place: 'gpu' } }, { asked: VLM, priority: 50 }))).toEqual([held.id]);
+  });
+
   test('equal offers are decided by name', () => {
     expect(displaced([resident('b', 8000), resident('a', 8000)])).toEqual(['model/a']);
   });

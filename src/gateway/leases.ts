@@ -1,4 +1,4 @@
-/** Leases as the command line asks for them: workflows that are started, looked at and told. */
+/** Leases as programs and people ask for them: workflows that are started, looked at and told. */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Client, WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
@@ -6,17 +6,31 @@ import type { LeaseRequest, LeaseState } from '../contracts/lease.js';
 import { SIGNAL, STATE_MEMO } from '../contracts/messages.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
 import { queuedLease } from '../domain/lease.js';
-import { readLeaseState } from '../roles/publishedState.js';
-import { UserError } from './userError.js';
+import { readLeaseState } from './publishedState.js';
 
-/** How often the answer to a renewal is looked for, ms. */
-const LOOK_MS = 200;
+/** How often the answer to a renewal is looked for, and how often one that waits is looked at, ms. */
+const LOOK_MS = { renewal: 200, waiting: 300 };
+
+/** What a lease cannot do, and what to do about it. */
+export class LeaseProblem extends Error {
+  override readonly name = 'LeaseProblem';
+
+  constructor(
+    readonly code: 'lease-exists' | 'no-such-lease' | 'lease-not-held',
+    message: string,
+    readonly remedy: string,
+  ) {
+    super(message);
+  }
+}
 
 export interface Leases {
-  /** @throws UserError when the name is taken */
+  /** @throws LeaseProblem when the name is taken */
   start(request: LeaseRequest): Promise<void>;
   state(id: string): Promise<LeaseState>;
-  /** @throws UserError when it is not held any more */
+  /** Resolves when it waits no more: it is held, or it ended before. Who gives up takes it back. */
+  settled(id: string, options: { signal: AbortSignal; onLook?: (state: LeaseState) => void }): Promise<LeaseState>;
+  /** @throws LeaseProblem when it is not held any more */
   renew(id: string, ttlSeconds: number): Promise<LeaseState>;
   release(id: string): Promise<void>;
   /** Those that wait or are held. */
@@ -25,8 +39,7 @@ export interface Leases {
 
 export function createLeases(client: Client, host: string): Leases {
   const handle = (id: string) => client.workflow.getHandle(workflowId.lease(host, id));
-  const read = (id: string) => readLeaseState(client, workflowId.lease(host, id)).catch(noSuchLease(id));
-  return {
+  const leases: Leases = {
     async start(request) {
       try {
         await client.workflow.start('lease', {
@@ -39,24 +52,36 @@ export function createLeases(client: Client, host: string): Leases {
         });
       } catch (error) {
         if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-        throw new UserError(`There is a lease "${request.id}" already.`, {
-          remedy: 'Choose another id, or release that one: vramflow lease release.',
-        });
+        const remedy = 'Choose another id, or release that one: vramflow lease release.';
+        throw new LeaseProblem('lease-exists', `There is a lease "${request.id}" already.`, remedy);
       }
     },
-    state: read,
+    state: (id) => readLeaseState(client, workflowId.lease(host, id)).catch(noSuchLease(id)),
+    async settled(id, { signal, onLook }) {
+      for (;;) {
+        const state = await leases.state(id);
+        if (state.state === 'ended') return state;
+        if (signal.aborted) {
+          await leases.release(id);
+          signal.throwIfAborted();
+        }
+        if (state.state !== 'queued') return state;
+        onLook?.(state);
+        // An abort is seen at the next look.
+        await pause(LOOK_MS.waiting, undefined, { signal }).catch(() => undefined);
+      }
+    },
     async renew(id, ttlSeconds) {
       const renewal = randomUUID();
       await handle(id).signal(SIGNAL.renewLease, { renewal, ttlSeconds }).catch(noSuchLease(id));
       for (;;) {
-        const state = await read(id);
+        const state = await leases.state(id);
         if (state.renewal === renewal) return state;
         if (state.state !== 'held') {
-          throw new UserError(`Lease "${id}" cannot be renewed: it is ${state.state}.`, {
-            remedy: 'Ask for a new one: vramflow lease acquire.',
-          });
+          const message = `Lease "${id}" cannot be renewed: it is ${state.state}.`;
+          throw new LeaseProblem('lease-not-held', message, 'Ask for a new one: vramflow lease acquire.');
         }
-        await pause(LOOK_MS);
+        await pause(LOOK_MS.renewal);
       }
     },
     release: (id) => handle(id).signal(SIGNAL.releaseLease).catch(noSuchLease(id)),
@@ -69,11 +94,13 @@ export function createLeases(client: Client, host: string): Leases {
       return states.sort((a, b) => (a.position ?? 0) - (b.position ?? 0) || (a.id < b.id ? -1 : 1));
     },
   };
+  return leases;
 }
 
 const noSuchLease =
   (id: string) =>
   (error: unknown): never => {
     if (!(error instanceof WorkflowNotFoundError)) throw error;
-    throw new UserError(`There is no lease "${id}".`, { remedy: '`vramflow lease list` shows those that there are.' });
+    const remedy = '`vramflow lease list` shows those that there are.';
+    throw new LeaseProblem('no-such-lease', `There is no lease "${id}".`, remedy);
   };
