@@ -23,6 +23,12 @@ export interface ManagedService {
   usesGpu: boolean;
 }
 
+/** Why, and until when: ISO time. */
+export interface HeldBack {
+  reason: string;
+  nextTryAt: string;
+}
+
 /** What the agent says of one service. */
 export interface ServiceView {
   name: string;
@@ -30,8 +36,8 @@ export interface ServiceView {
   health: ServiceHealth;
   /** The GPUs that it was started on; null: nobody knows. */
   gpus: string[] | null;
-  /** It died or is unhealthy, and is not started again by itself before its back-off has passed: why. */
-  heldBack: string | null;
+  /** It failed or is unhealthy, and is not started again by itself before its back-off has passed. */
+  heldBack: HeldBack | null;
 }
 
 /** Something that an operation did not do. */
@@ -51,7 +57,7 @@ interface Tracked {
   run: string | null;
   restarts: number;
   heldBackUntil: number;
-  heldBack: string | null;
+  heldBack: HeldBack | null;
   /** An operation works at it: what happens to it is no news. */
   worked: number;
   checking: AbortController | null;
@@ -151,6 +157,7 @@ export class Services {
     const one = this.find(name);
     const { driver } = one.service;
     return this.working(one, async () => {
+      one.heldBack = null;
       const sight = await driver.start(name, { gpus, signal });
       if (sight.run !== null) this.placements.set({ ...this.placements.get(), [name]: { run: sight.run, gpus } });
       this.follow(one);
@@ -160,22 +167,27 @@ export class Services {
         if (state !== 'starting') throw await this.notReady(one, detail ?? `it is ${state}`);
         await this.change(signal);
       }
-      one.heldBack = null;
       return this.viewOf(one);
     });
+  }
+
+  /** P8: an operation could not bring it up, which counts as a death. */
+  failed(name: string, reason: string): void {
+    const one = this.tracked.get(name);
+    if (one !== undefined && one.health.state !== 'ready' && one.heldBack === null) this.holdBack(one, reason, 0);
   }
 
   /** @returns `stuck` when it was killed and is still there. @throws the signal's reason: it goes on, or ends a moment later */
   async stop(name: string, options: { graceMs: number; signal: AbortSignal }): Promise<'stopped' | 'stuck'> {
     const one = this.find(name);
     return this.working(one, async () => {
-      const wasUnwell = one.health.state === 'unhealthy';
+      const wasWell = one.health.state === 'ready';
       this.apply(one, { kind: 'stopping', atMs: this.now() });
       try {
         const result = await one.service.driver.stop(name, options);
         this.follow(one);
-        // Who stops it by hand starts it anew at once if he likes; one that is unwell again and again waits (P8).
-        if (!wasUnwell) one.restarts = 0;
+        // One that is unwell, or does not come up, again and again waits longer and longer (P8).
+        if (wasWell) one.restarts = 0;
         one.heldBack = null;
         return result;
       } catch (error) {
@@ -293,7 +305,7 @@ export class Services {
     const { delayMs, restarts } = nextRestart(one.restarts, healthyForMs);
     one.restarts = restarts;
     one.heldBackUntil = this.now() + delayMs;
-    one.heldBack = `${reason}; started again in ${Math.ceil(delayMs / 1000)} s if it is wanted`;
+    one.heldBack = { reason, nextTryAt: new Date(Date.now() + delayMs).toISOString() };
     this.later(delayMs, () => {
       if (one.heldBack === null || this.now() < one.heldBackUntil - 1) return;
       one.heldBack = null;

@@ -2,6 +2,7 @@ import { CPU, modelTenant } from '../contracts/names.js';
 import type { DeviceObservation, HostObservation, TenantObservation } from '../contracts/residency.js';
 import type { GpuProcessStatus, Status, VlmState, VramStatus } from '../contracts/status.js';
 import { isRunner } from '../domain/attribution.js';
+import { phaseProblem } from '../domain/phases.js';
 import { embedderDevice } from '../domain/residency.js';
 import type { Agent } from './agent.js';
 
@@ -37,6 +38,7 @@ export function statusOf(agent: Agent, version: string, startedAt: number): Stat
     degraded_reason: reasons.length > 0 ? reasons.join('; ') : null,
     host: observed.host,
     phase: agent.phase,
+    phase_problem: phaseProblem(policy, agent.phase, observed.tenants),
     simulated: observed.simulated,
     turns: agent.fence.holders().map((holder) => ({
       workflow_id: holder.operation.workflowId,

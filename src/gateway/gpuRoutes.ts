@@ -51,7 +51,8 @@ export function addGpuRoutes(server: FastifyInstance, agent: Agent, operations: 
 
 /** From memory, so that it answers at once also while a phase is being prepared. */
 export function gpuStatus(agent: Agent) {
-  const { vram, turns, tenants, simulated, degraded_mode, degraded_reason } = statusOf(agent, version, startedAt);
+  const status = statusOf(agent, version, startedAt);
+  const { vram, turns, tenants, simulated, degraded_mode, degraded_reason } = status;
   const [turn] = turns;
   return {
     vram: vram && { total_mb: vram.total_mb, used_mb: vram.used_mb, free_mb: vram.free_mb },
@@ -59,18 +60,20 @@ export function gpuStatus(agent: Agent) {
       tenants.filter(({ kind }) => kind === 'service').map((tenant) => [tenantName(tenant.id), serviceOf(tenant)]),
     ),
     lock: { holder: turn?.workflow_id ?? null, held_ms: turn?.for_ms ?? null },
-    phase: agent.phase,
+    phase: status.phase,
+    phase_problem: status.phase_problem,
     degraded: degraded_mode,
     degraded_reason,
     simulated,
   };
 }
 
-const serviceOf = ({ state, holdings, priority, chargeMb }: TenantObservation) => ({
+const serviceOf = ({ state, holdings, priority, chargeMb, trouble }: TenantObservation) => ({
   state: SERVICE_STATES[state],
   vram_mb: holdings.reduce((sum, { mb }) => sum + mb, 0),
   charge_mb: chargeMb,
   priority,
+  ...(trouble === undefined ? {} : { reason: trouble.reason, next_try_at: trouble.nextTryAt }),
 });
 
 /** Waits by default; `?wait=false` or `Prefer: respond-async` does not; `Accept: text/event-stream` shows progress. */
