@@ -22,6 +22,7 @@ import { isRunner } from '../domain/attribution.js';
 import { findProcesses } from '../processes/proc.js';
 import type { AgentRole } from './agent.js';
 import { buildServices } from './buildServices.js';
+import { reapRemoved } from './reapRemoved.js';
 
 const DENSE_PERIOD_MS = 100;
 const RING_SIZE = 600;
@@ -81,6 +82,7 @@ export async function buildAgent(
       .sampleAfter(Number.NEGATIVE_INFINITY, { signal, boundMs: FIRST_SAMPLE_MS })
       .catch((error: unknown) => log.warn({ error: String(error) }, 'the GPUs could not be read yet'));
   }
+  await reapRemoved({ config, folder, journal: agent.journal, log, signal });
   services.onNews((news) => report.service(news));
   await Promise.all([agent.watch.look(), services.look(signal)]);
   agent.watch.start(OLLAMA_LOOK_MS);
