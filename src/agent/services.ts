@@ -161,14 +161,17 @@ export class Services {
       const sight = await driver.start(name, { gpus, signal });
       if (sight.run !== null) this.placements.set({ ...this.placements.get(), [name]: { run: sight.run, gpus } });
       this.follow(one);
-      for (;;) {
-        const { state, detail } = one.health;
-        if (state === 'ready') break;
-        if (state !== 'starting') throw await this.notReady(one, detail ?? `it is ${state}`);
-        await this.change(signal);
-      }
-      return this.viewOf(one);
+      return this.comesUp(one, signal);
     });
+  }
+
+  /** For a start that nobody waits for any more. @throws NotReady, also when this agent ends first */
+  untilReady(name: string): Promise<ServiceView> {
+    return this.comesUp(this.find(name), new AbortController().signal);
+  }
+
+  isClosed(): boolean {
+    return this.stopped;
   }
 
   /** P8: an operation could not bring it up, which counts as a death. */
@@ -204,6 +207,16 @@ export class Services {
     for (const timer of this.timers) clearTimeout(timer);
     for (const one of this.tracked.values()) one.checking?.abort(new Error('the agent ends'));
     await Promise.all(this.drivers.map((driver) => driver.close()));
+  }
+
+  private async comesUp(one: Tracked, signal: AbortSignal): Promise<ServiceView> {
+    for (;;) {
+      const { state, detail } = one.health;
+      if (state === 'ready') return this.viewOf(one);
+      if (this.stopped) throw new NotReady('the agent ends');
+      if (state !== 'starting') throw await this.notReady(one, detail ?? `it is ${state}`);
+      await this.change(signal);
+    }
   }
 
   private async notReady(one: Tracked, reason: string): Promise<NotReady> {
@@ -269,7 +282,8 @@ export class Services {
   private began(one: Tracked, sight: ServiceSight): void {
     one.run = sight.run;
     this.watch(one, sight);
-    if (one.worked === 0) this.tell({ kind: 'appeared', service: one.service.name });
+    const isKnown = this.placements.get()[one.service.name]?.run === sight.run;
+    if (one.worked === 0 && !isKnown) this.tell({ kind: 'appeared', service: one.service.name });
   }
 
   /** Finds out anew whether its run works. */

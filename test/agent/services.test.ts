@@ -1,51 +1,9 @@
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { ServiceChange, ServiceDriver, ServiceExit, ServiceSight } from '../../src/adapters/services/driver.js';
 import { type Placements, type ServiceNews, Services } from '../../src/agent/services.js';
 import { StateFile } from '../../src/agent/stateFile.js';
+import { FakeDriver } from './fakeDriver.js';
 import { testFolder } from './folder.js';
-
-const absent: ServiceSight = {
-  service: 'one',
-  state: 'absent',
-  run: null,
-  pids: [],
-  runningForMs: null,
-  lastExit: null,
-};
-
-/** A driver whose one service does what the test says. */
-class FakeDriver implements ServiceDriver {
-  readonly id = 'native';
-  sight: ServiceSight = absent;
-  runs = 0;
-  onStop: (signal: AbortSignal) => Promise<'stopped' | 'stuck'> = () => {
-    this.sight = absent;
-    return Promise.resolve('stopped');
-  };
-  private listener: (change: ServiceChange) => void = () => {};
-
-  problem = () => null;
-  sights = () => [this.sight];
-  look = () => Promise.resolve();
-  start() {
-    this.runs += 1;
-    this.sight = { ...absent, state: 'running', run: `run ${this.runs}`, pids: [this.runs], runningForMs: 0 };
-    return Promise.resolve(this.sight);
-  }
-  stop = (_: string, { signal }: { signal: AbortSignal }) => this.onStop(signal);
-  async *logs() {}
-  onChange(listener: (change: ServiceChange) => void) {
-    this.listener = listener;
-    return () => {};
-  }
-  close = () => Promise.resolve();
-
-  die(exit: ServiceExit): void {
-    this.sight = { ...absent, lastExit: exit };
-    this.listener({ kind: 'ended', service: 'one', exit });
-  }
-}
 
 const never = (): AbortSignal => new AbortController().signal;
 
