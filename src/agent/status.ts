@@ -3,7 +3,10 @@ import type { DeviceObservation, HostObservation, TenantObservation } from '../c
 import type { GpuProcessStatus, Status, VlmState, VramStatus } from '../contracts/status.js';
 import { isRunner } from '../domain/attribution.js';
 import { phaseProblem } from '../domain/phases.js';
+import { labelOf } from '../domain/planner/hostView.js';
+import { listed } from '../domain/planner/wording.js';
 import { embedderDevice } from '../domain/residency.js';
+import { saidOnce } from '../domain/saidOnce.js';
 import type { Agent } from './agent.js';
 
 const VLM_STATES: Record<TenantObservation['state'], VlmState> = {
@@ -78,9 +81,17 @@ export function degradedReasons(
   if (readerKind === 'nvidia-smi' && observed.devices.every((device) => device.id === CPU)) {
     reasons.push('no GPU is shown (yet): what is free is unknown');
   }
-  for (const device of observed.devices) {
-    if (device.health !== 'ok') reasons.push(`${device.name}: ${device.problem ?? device.health}`);
-    if (device.quarantine !== null) reasons.push(`${device.name} is quarantined: ${device.quarantine}`);
+  const gpus = observed.devices.filter((device) => device.id !== CPU);
+  const said = gpus.flatMap((device) => {
+    const of = labelOf(device, gpus);
+    return [
+      ...(device.health === 'ok' ? [] : [{ of, why: device.problem ?? device.health }]),
+      ...(device.quarantine === null ? [] : [{ of, why: `quarantined: ${device.quarantine}` }]),
+    ];
+  });
+  for (const { of, why } of saidOnce(said)) {
+    const all = of.length > 1 && of.length === gpus.length;
+    reasons.push(`${all ? `all ${of.length} GPUs` : listed(of)}: ${why}`);
   }
   return reasons;
 }
