@@ -39,6 +39,8 @@ export interface EdgeRules {
   thresholdMb: number;
   /** Processes of vramflow's tenants are no strangers. */
   isOurs: (pid: number) => boolean;
+  /** A tenant is being started: a new process may be its, and counts as nobody's until that has ended. */
+  isStarting?: () => boolean;
 }
 
 /** One odd reading is no loss: a GPU counts as lost after so many samples without a figure. */
@@ -74,7 +76,8 @@ export function findEdges(
   const listed = sample.processes.map((process) => ({ process, key: keyOf(process) }));
   const ours = listed.filter(({ process, key }) => rules.isOurs(process.pid) || state.ours.includes(key));
   const nobodys = listed.filter((one) => !ours.includes(one));
-  const isTold = (key: string) => state.foreign === null || key in state.foreign || state.suspects.includes(key);
+  const isTold = (key: string) =>
+    state.foreign === null || key in state.foreign || (state.suspects.includes(key) && rules.isStarting?.() !== true);
   const foreign = Object.fromEntries(
     nobodys.filter(({ key }) => isTold(key)).map(({ process, key }) => [key, process]),
   );

@@ -49,6 +49,7 @@ export async function buildAgent(
     densePeriodMs: DENSE_PERIOD_MS,
     thresholdMb: config.vram_event_threshold_mb,
     isOurs: (pid) => isOurs(agent, pid),
+    isStarting: () => agent.isStarting(),
     ringSize: RING_SIZE,
   });
   const services = buildServices(config, folder, clock.now);

@@ -96,6 +96,23 @@ describe('whose a process is', () => {
     expect(told([nothing, { listed: [service], ours: [] }, { listed: [service], ours: [77] }, nothing])).toEqual([]);
   });
 
+  it('is not told while a tenant is being started, whose it may be', () => {
+    let isStarting = true;
+    let state = noEdgesYet;
+    const look = (listed: (typeof service)[]): GpuEdge[] => {
+      const found = findEdges(
+        state,
+        { gpus: [], processes: listed },
+        { thresholdMb: 100, isOurs: () => false, isStarting: () => isStarting },
+      );
+      state = found.state;
+      return found.edges;
+    };
+    expect([[], [service], [service], [service]].flatMap(look)).toEqual([]);
+    isStarting = false;
+    expect(look([service])).toMatchObject([{ came: true }]);
+  });
+
   it('is a stranger’s when it is still nobody’s at the next look', () => {
     const foreign = { listed: [service], ours: [] };
     expect(told([nothing, foreign, foreign, foreign, nothing])).toMatchObject([{ came: true }, { came: false }]);
