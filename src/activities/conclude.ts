@@ -2,7 +2,7 @@ import type { Agent } from '../agent/agent.js';
 import type { NewEntry } from '../agent/journal.js';
 import type { AgentActivities, Conclusion } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
-import { EMBEDDER, isService, serviceTenant } from '../contracts/names.js';
+import { EMBEDDER, isService, serviceTenant, tenantName } from '../contracts/names.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import { afterDisplacement } from '../domain/displacement.js';
 
@@ -34,7 +34,10 @@ function remember(agent: Agent, call: Conclusion): void {
   // M3: an error ends when what was asked for has become true.
   for (const tenant of asked(call, agent.policy)) if (call.outcome.status === 'done') agent.setError(tenant, null);
   const failed = failedTenant(call);
-  if (failed !== null) agent.setError(failed, call.outcome.failure?.message ?? call.outcome.summary);
+  if (failed === null) return;
+  const reason = call.outcome.failure?.message ?? call.outcome.summary;
+  agent.setError(failed, reason);
+  if (isService(failed)) agent.services.failed(tenantName(failed), reason);
 }
 
 /** The tenants that a goal is about. */

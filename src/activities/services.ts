@@ -1,6 +1,7 @@
 import { ServiceError } from '../adapters/services/driver.js';
 import type { Agent } from '../agent/agent.js';
 import { CUT_SHORT, followProof } from '../agent/followProof.js';
+import { followStart } from '../agent/followStart.js';
 import { NotReady } from '../agent/services.js';
 import { tell } from '../agent/tell.js';
 import type { Begun } from '../agent/unfinished.js';
@@ -51,9 +52,7 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
     }
   }
   agent.setWorking(step.tenant, 'loading');
-  // What an earlier stop left to tell is over.
-  const left = agent.unfinished.of(step.tenant);
-  if (left !== null) agent.unfinished.end(step.tenant, left);
+  const begun = noteStart(agent, step.tenant, operation.workflowId, beforeMb);
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();
   try {
@@ -68,19 +67,17 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
       reclaimMs: null,
       by: health.detail ?? 'it is ready',
     };
-    agent.journal.append({
-      type: 'service_started',
-      subject: step.tenant,
-      message: `${name} is ready after ${(ms / 1000).toFixed(1)} s`,
-      workflowId: operation.workflowId,
-      details: { ...proof, ms },
-    });
+    tell(agent, step.tenant, begun, proof, ms);
     return { acted: true, proof };
   } catch (error) {
     // Another turn's affair, or the agent ends: whoever comes next looks what is there (law 6).
-    if (signal.aborted && !isTimeout(signal.reason)) throw error;
+    if (signal.aborted && !isTimeout(signal.reason)) {
+      followStart(agent, step.tenant, name, begun, CUT_SHORT);
+      throw error;
+    }
     const lines = isTimeout(error) || signal.aborted ? await agent.services.lastLines(name) : [];
     await cleanUp(agent, name, step.tenant);
+    agent.unfinished.end(step.tenant, begun);
     throw startFailure(name, error, lines, attemptMs(step, agent.policy));
   } finally {
     agent.setWorking(step.tenant, null);
@@ -117,7 +114,8 @@ async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
   const name = tenantName(step.tenant);
   const { sight } = agent.services.view(name);
   // An attempt that was cut short had seen what was used before.
-  let begun = sight.state === 'absent' ? agent.unfinished.of(step.tenant) : null;
+  const left = agent.unfinished.of(step.tenant);
+  let begun = sight.state === 'absent' && left?.kind === 'stop' ? left : null;
   const beforeMb = begun?.beforeMb ?? usedMbOf(agent.sampler.latest());
   if (sight.state === 'unknown') {
     throw failure(FAILURE.driverUnavailable, `nobody can tell whether ${name} runs`, 'vramflow doctor says why');
@@ -164,6 +162,23 @@ async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
     agent.setWorking(step.tenant, null);
     sparse();
   }
+}
+
+/** In place of what an earlier stop left to tell. A start that was cut short is taken up by the next one of the same run. */
+function noteStart(agent: Agent, tenant: string, workflowId: string, beforeMb: Proof['beforeMb']): Begun {
+  const left = agent.unfinished.of(tenant);
+  const goesOn = left?.kind === 'start' && agent.services.view(tenantName(tenant)).sight.state === 'running';
+  if (goesOn) return left;
+  const sequence = agent.journal.lastSequence();
+  return agent.unfinished.begin(tenant, {
+    kind: 'start',
+    workflowId,
+    sequence,
+    beforeMb,
+    from: null,
+    to: null,
+    reclaim: [],
+  });
 }
 
 function noteStop(agent: Agent, tenant: string, workflowId: string, beforeMb: Proof['beforeMb']): Begun {

@@ -155,6 +155,11 @@ export class Agent {
     return this.working.has(tenant) || this.closedBy.has(tenant);
   }
 
+  /** An operation starts or loads something: processes may come that are not known as its yet. */
+  isStarting(): boolean {
+    return [...this.working.values()].includes('loading');
+  }
+
   setMode(mode: string): void {
     if (mode !== this.mode) this.remembered.set({ ...this.remembered.get(), mode });
   }

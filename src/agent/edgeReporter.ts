@@ -135,6 +135,8 @@ export class EdgeReporter {
         journal.append({ type: 'service_started', subject, message: `${news.service} is healthy again` });
         break;
       case 'appeared':
+        // A former agent was killed while it started it: that is told when it is ready.
+        if (this.agent.unfinished.of(subject)?.kind === 'start') return;
         journal.append({ type: 'tenant_appeared', subject, message: `${news.service} was started by someone else` });
         this.report({ kind: 'tenant-appeared', subject, details: 'it was started by someone else' });
         break;

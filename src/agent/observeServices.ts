@@ -2,7 +2,7 @@
 import type { GpuSample } from '../adapters/gpu/reader.js';
 import { CPU, serviceTenant } from '../contracts/names.js';
 import type { HostPolicy, ServicePolicy } from '../contracts/policy.js';
-import type { FigureSource, Holding, TenantObservation, TenantState } from '../contracts/residency.js';
+import type { FigureSource, Holding, TenantObservation, TenantState, Trouble } from '../contracts/residency.js';
 import type { Learned } from './learned.js';
 import type { Reclaims } from './reclaims.js';
 import type { ServiceView } from './services.js';
@@ -37,6 +37,7 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
   // It may fill at its first use: what it was seen to take, or is said to, counts from the start.
   const chargeMb = policy.declaredMb === 0 ? 0 : Math.max(observedMb, policy.declaredMb, known?.peakMb ?? 0);
   const state = stateOf(view, holdings, working.get(id), errors.has(id));
+  const trouble = view === undefined ? null : troubleOf(view, state, errors.get(id));
   return {
     id,
     kind: 'service',
@@ -55,7 +56,7 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
     priority: policy.priority,
     allowCpu: false,
     configured: true,
-    ...(state === 'unhealthy' && view !== undefined && view.heldBack !== null ? { heldBack: true } : {}),
+    ...(trouble === null ? {} : { trouble }),
   };
 }
 
@@ -83,6 +84,11 @@ function stateOf(
   if (holdings.length > 0) return 'unloading';
   // Held back after its death: it failed, until it may be started again.
   return failed || view.heldBack !== null ? 'error' : 'absent';
+}
+
+function troubleOf({ heldBack, health }: ServiceView, state: TenantState, failed: string | undefined): Trouble | null {
+  if (state !== 'unhealthy' && state !== 'error') return null;
+  return heldBack ?? { reason: failed ?? health.detail ?? 'it failed', nextTryAt: null };
 }
 
 /** What the driver lists for its processes; where it lists none yet, the GPUs that it was started on. */

@@ -1,6 +1,7 @@
 import { CPU, EMBEDDER, isService, tenantName } from '../contracts/names.js';
 import type { Agent } from './agent.js';
 import { followProof } from './followProof.js';
+import { followStart } from './followStart.js';
 import { EVENT_OF } from './tell.js';
 import type { Begun } from './unfinished.js';
 
@@ -13,7 +14,8 @@ const CUT_SHORT = 'a former agent was killed while it did this';
  * Takes up what a killed agent had begun and not told of. To be called when this one has looked at what there is, and
  * again when a driver that was away is back: who does not answer lists nothing (law 1).
  * What was not carried out is forgotten: its operation looks again. A load that was is told of by the probe that proves
- * it; an unload, a stop, or a move off a GPU, once a sample shows that the memory is back; a move after a probe (M8), too.
+ * it; an unload, a stop, or a move off a GPU, once a sample shows that the memory is back; a move after a probe (M8), too;
+ * a start once the service is ready.
  */
 export async function resumeUnfinished(agent: Agent): Promise<void> {
   for (const [tenant, begun] of agent.unfinished.left()) {
@@ -22,6 +24,7 @@ export async function resumeUnfinished(agent: Agent): Promise<void> {
     agent.unfinished.taken(begun);
     if (!carriedOut) agent.unfinished.end(tenant, begun);
     else if (begun.kind === 'move') await resumeMove(agent, begun);
+    else if (begun.kind === 'start') followStart(agent, tenant, tenantName(tenant), begun, CUT_SHORT);
     else if (begun.kind !== 'load') follow(agent, tenant, begun, CUT_SHORT);
   }
 }
@@ -39,7 +42,7 @@ function wasCarriedOut(agent: Agent, tenant: string, { kind, to }: Begun): boole
   }
   if (isService(tenant)) {
     const { state } = agent.services.view(tenantName(tenant)).sight;
-    return state === 'unknown' ? 'unknown' : state === 'absent';
+    return state === 'unknown' ? 'unknown' : (state === 'absent') === (kind === 'stop');
   }
   if (!agent.watch.driver().available) return 'unknown';
   const isListed = agent.watch.resident().some((one) => one.id === tenant);

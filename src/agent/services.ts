@@ -1,25 +1,16 @@
-/** The services of a host as its agent sees them: what the drivers see, and what the health checks say (P2, P8). */
-import type { HealthProbe } from '../adapters/health/check.js';
+/** The services of a host as its agent sees them: which runs there are, how they come and go, when they are tried again. */
 import type { ServiceChange, ServiceDriver, ServiceExit, ServiceSight } from '../adapters/services/driver.js';
 import { ServiceError } from '../adapters/services/driver.js';
-import { nextRestart } from '../domain/restartPolicy.js';
-import {
-  afterHealthEvent,
-  type HealthEvent,
-  type HealthPolicy,
-  nextCheckInMs,
-  type ServiceHealth,
-  unstarted,
-} from '../domain/serviceHealth.js';
+import type { ServiceHealth } from '../domain/serviceHealth.js';
+import { BackOff, type HeldBack } from './backOff.js';
+import { type CheckedService, ServiceChecks } from './serviceChecks.js';
 import type { StateFile } from './stateFile.js';
+import { Waiters } from './waiters.js';
 
 /** A service of the configuration, with what it is checked by. */
-export interface ManagedService {
+export interface ManagedService extends CheckedService {
   name: string;
   driver: ServiceDriver;
-  /** Null: the driver's own check counts; where it makes none, a service that has run for a moment is ready. */
-  probe: HealthProbe | null;
-  health: HealthPolicy;
   usesGpu: boolean;
 }
 
@@ -30,8 +21,8 @@ export interface ServiceView {
   health: ServiceHealth;
   /** The GPUs that it was started on; null: nobody knows. */
   gpus: string[] | null;
-  /** It died or is unhealthy, and is not started again by itself before its back-off has passed: why. */
-  heldBack: string | null;
+  /** It failed or is unhealthy, and is not started again by itself before its back-off has passed. */
+  heldBack: HeldBack | null;
 }
 
 /** Something that an operation did not do. */
@@ -47,14 +38,11 @@ export type ServiceNews =
 
 interface Tracked {
   service: ManagedService;
-  health: ServiceHealth;
+  checks: ServiceChecks;
   run: string | null;
-  restarts: number;
-  heldBackUntil: number;
-  heldBack: string | null;
+  backOff: BackOff;
   /** An operation works at it: what happens to it is no news. */
   worked: number;
-  checking: AbortController | null;
 }
 
 /** Which GPUs a run was started on, by service. */
@@ -64,8 +52,6 @@ const LOG_LINES = 8;
 /** Bounds the reading of the last lines of something that may hang. */
 const LOGS_MS = 2_000;
 const READY_LOOK_MS = 100;
-/** A service without a check is ready when it has run for so long: what fails at its start has ended by then. */
-const UNCHECKED_MS = 1_500;
 
 /** A start that did not end well, with the last lines that the service wrote. */
 export class NotReady extends Error {}
@@ -74,8 +60,7 @@ export class Services {
   private readonly tracked = new Map<string, Tracked>();
   private readonly drivers: ServiceDriver[];
   private readonly listeners = new Set<(news: ServiceNews) => void>();
-  private readonly waiters = new Set<() => void>();
-  private readonly timers = new Set<NodeJS.Timeout>();
+  private readonly waiters = new Waiters();
   private stopped = false;
 
   constructor(
@@ -84,18 +69,7 @@ export class Services {
     private readonly now: () => number,
   ) {
     this.drivers = [...new Set(services.map(({ driver }) => driver))];
-    for (const service of services) {
-      this.tracked.set(service.name, {
-        service,
-        health: unstarted(now()),
-        run: null,
-        restarts: 0,
-        heldBackUntil: 0,
-        heldBack: null,
-        worked: 0,
-        checking: null,
-      });
-    }
+    for (const service of services) this.tracked.set(service.name, this.track(service));
     for (const driver of this.drivers) driver.onChange((change) => this.onChange(driver, change));
   }
 
@@ -151,37 +125,48 @@ export class Services {
     const one = this.find(name);
     const { driver } = one.service;
     return this.working(one, async () => {
+      one.backOff.end();
       const sight = await driver.start(name, { gpus, signal });
       if (sight.run !== null) this.placements.set({ ...this.placements.get(), [name]: { run: sight.run, gpus } });
       this.follow(one);
-      for (;;) {
-        const { state, detail } = one.health;
-        if (state === 'ready') break;
-        if (state !== 'starting') throw await this.notReady(one, detail ?? `it is ${state}`);
-        await this.change(signal);
-      }
-      one.heldBack = null;
-      return this.viewOf(one);
+      return this.comesUp(one, signal);
     });
+  }
+
+  /** For a start that nobody waits for any more. @throws NotReady, also when this agent ends first */
+  untilReady(name: string): Promise<ServiceView> {
+    return this.comesUp(this.find(name), new AbortController().signal);
+  }
+
+  isClosed(): boolean {
+    return this.stopped;
+  }
+
+  /** P8: an operation could not bring it up, which counts as a death. */
+  failed(name: string, reason: string): void {
+    const one = this.tracked.get(name);
+    if (one !== undefined && one.checks.health.state !== 'ready' && one.backOff.heldBack() === null) {
+      one.backOff.hold(reason, 0);
+    }
   }
 
   /** @returns `stuck` when it was killed and is still there. @throws the signal's reason: it goes on, or ends a moment later */
   async stop(name: string, options: { graceMs: number; signal: AbortSignal }): Promise<'stopped' | 'stuck'> {
     const one = this.find(name);
     return this.working(one, async () => {
-      const wasUnwell = one.health.state === 'unhealthy';
-      this.apply(one, { kind: 'stopping', atMs: this.now() });
+      const wasWell = one.checks.health.state === 'ready';
+      one.checks.stopping();
       try {
         const result = await one.service.driver.stop(name, options);
         this.follow(one);
-        // Who stops it by hand starts it anew at once if he likes; one that is unwell again and again waits (P8).
-        if (!wasUnwell) one.restarts = 0;
-        one.heldBack = null;
+        // One that is unwell, or does not come up, again and again waits longer and longer (P8).
+        if (wasWell) one.backOff.forget();
+        else one.backOff.end();
         return result;
       } catch (error) {
         this.follow(one);
         // The stop was given up: nobody wants it to end any more.
-        if (one.run !== null) this.watch(one, this.sightOf(one));
+        if (one.run !== null) one.checks.begin(this.sightOf(one));
         throw error;
       }
     });
@@ -189,9 +174,37 @@ export class Services {
 
   async close(): Promise<void> {
     this.stopped = true;
-    for (const timer of this.timers) clearTimeout(timer);
-    for (const one of this.tracked.values()) one.checking?.abort(new Error('the agent ends'));
+    for (const { checks, backOff } of this.tracked.values()) {
+      checks.leave('the agent ends');
+      backOff.end();
+    }
     await Promise.all(this.drivers.map((driver) => driver.close()));
+  }
+
+  private track(service: ManagedService): Tracked {
+    const checks = new ServiceChecks(
+      service,
+      { now: this.now, sight: () => this.sightOf(one) },
+      {
+        onEvent: () => this.waiters.wake(),
+        onFound: (before, reason) => {
+          if (one.worked === 0) this.changed(one, before, reason);
+        },
+      },
+    );
+    const backOff = new BackOff(() => this.tell({ kind: 'released', service: service.name }));
+    const one: Tracked = { service, checks, backOff, run: null, worked: 0 };
+    return one;
+  }
+
+  private async comesUp(one: Tracked, signal: AbortSignal): Promise<ServiceView> {
+    for (;;) {
+      const { state, detail } = one.checks.health;
+      if (state === 'ready') return this.viewOf(one);
+      if (this.stopped) throw new NotReady('the agent ends');
+      if (state !== 'starting') throw await this.notReady(one, detail ?? `it is ${state}`);
+      await this.waiters.next(READY_LOOK_MS, signal);
+    }
   }
 
   private async notReady(one: Tracked, reason: string): Promise<NotReady> {
@@ -231,7 +244,7 @@ export class Services {
     const sight = this.sightOf(one);
     const placed = this.placements.get()[one.service.name];
     const gpus = sight.gpus ?? (placed !== undefined && placed.run === sight.run ? placed.gpus : null);
-    return { name: one.service.name, sight, health: one.health, gpus, heldBack: one.heldBack };
+    return { name: one.service.name, sight, health: one.checks.health, gpus, heldBack: one.backOff.heldBack() };
   }
 
   private onChange(driver: ServiceDriver, change: ServiceChange): void {
@@ -248,168 +261,51 @@ export class Services {
     const one = this.tracked.get(change.service);
     if (one === undefined) return;
     this.follow(one, change.kind === 'ended' ? change.exit : null);
-    if (change.kind === 'health' && one.service.probe === null) this.checkAnew(one);
+    if (change.kind === 'health') one.checks.driverSaid();
   }
 
   /** Brings what is known of a service up to what its driver sees. */
   private follow(one: Tracked, exit: ServiceExit | null = null): void {
     const sight = this.sightOf(one);
-    if (sight.state === 'unknown') return;
+    if (sight.state === 'unknown' || this.stopped) return;
     const isAnother = sight.run !== one.run;
     if (one.run !== null && (sight.state === 'absent' || isAnother)) this.ended(one, exit ?? sight.lastExit);
     if (sight.state === 'running' && isAnother) this.began(one, sight);
-    this.wake();
+    this.waiters.wake();
   }
 
   private began(one: Tracked, sight: ServiceSight): void {
     one.run = sight.run;
-    this.watch(one, sight);
-    if (one.worked === 0) this.tell({ kind: 'appeared', service: one.service.name });
-  }
-
-  /** Finds out anew whether its run works. */
-  private watch(one: Tracked, sight: ServiceSight): void {
-    one.checking?.abort(new Error('it is checked anew'));
-    // A start that nobody here made has its age: it gets no second start period.
-    this.apply(one, { kind: 'started', atMs: this.now() - (sight.runningForMs ?? 0) });
-    if (this.probeOf(one) !== null) this.checkAnew(one);
-    else this.later(Math.max(0, UNCHECKED_MS - (sight.runningForMs ?? 0)), () => this.lasts(one, sight.run));
-  }
-
-  /** The configured check, else the driver's own, as a container's HEALTHCHECK. */
-  private probeOf(one: Tracked): HealthProbe | null {
-    if (one.service.probe !== null) return one.service.probe;
-    return this.sightOf(one).health === undefined ? null : driversWord(() => this.sightOf(one));
-  }
-
-  private checkAnew(one: Tracked): void {
-    one.checking?.abort(new Error('it is checked anew'));
-    const probe = this.probeOf(one);
-    if (probe !== null) void this.check(one, probe);
-  }
-
-  /** Where nobody checks it: it runs, and has not ended at its start. */
-  private lasts(one: Tracked, run: string | null): void {
-    if (one.run !== run) return;
-    this.apply(one, { kind: 'checked', atMs: this.now(), ok: true, detail: 'it runs; no check is configured' });
+    one.checks.begin(sight);
+    const isKnown = this.placements.get()[one.service.name]?.run === sight.run;
+    if (one.worked === 0 && !isKnown) this.tell({ kind: 'appeared', service: one.service.name });
   }
 
   private ended(one: Tracked, exit: ServiceExit | null): void {
     const reason = exit?.reason ?? 'it ended';
-    const wanted = one.health.state === 'stopping' || one.worked > 0;
-    const healthyForMs = one.health.state === 'ready' ? this.now() - one.health.sinceMs : 0;
-    one.checking?.abort(new Error('its run has ended'));
-    one.checking = null;
+    const wanted = one.checks.health.state === 'stopping' || one.worked > 0;
+    const healthyForMs = one.checks.health.state === 'ready' ? this.now() - one.checks.health.sinceMs : 0;
     one.run = null;
-    this.apply(one, { kind: 'ended', atMs: this.now(), detail: reason });
+    one.checks.ended(reason);
     if (wanted) return;
-    this.holdBack(one, reason, healthyForMs);
+    one.backOff.hold(reason, healthyForMs);
     this.tell({ kind: 'died', service: one.service.name, reason });
-  }
-
-  /** P8: a service that dies, or is unhealthy, again and again is started again less and less often. */
-  private holdBack(one: Tracked, reason: string, healthyForMs: number): void {
-    const { delayMs, restarts } = nextRestart(one.restarts, healthyForMs);
-    one.restarts = restarts;
-    one.heldBackUntil = this.now() + delayMs;
-    one.heldBack = `${reason}; started again in ${Math.ceil(delayMs / 1000)} s if it is wanted`;
-    this.later(delayMs, () => {
-      if (one.heldBack === null || this.now() < one.heldBackUntil - 1) return;
-      one.heldBack = null;
-      this.tell({ kind: 'released', service: one.service.name });
-    });
-  }
-
-  private async check(one: Tracked, probe: HealthProbe): Promise<void> {
-    const { run } = one;
-    const stop = new AbortController();
-    one.checking = stop;
-    while (!this.stopped && !stop.signal.aborted && one.run === run) {
-      // A check that breaks off says nothing good: unknown is not healthy.
-      const result = await probe.check(stop.signal).catch((error: unknown) => ({ ok: false, detail: String(error) }));
-      if (stop.signal.aborted || one.run !== run) return;
-      const before = one.health;
-      this.apply(one, { kind: 'checked', atMs: this.now(), ok: result.ok, detail: result.detail });
-      if (one.health.state !== before.state && one.worked === 0) this.changed(one, before, result.detail);
-      const waitMs = nextCheckInMs(one.health, one.service.health);
-      // A stop is under way.
-      await this.pauseOrAbort(waitMs ?? one.service.health.intervalMs, stop.signal);
-    }
   }
 
   /** Its state is another after a check that no operation waits for. */
   private changed(one: Tracked, before: ServiceHealth, reason: string): void {
     const service = one.service.name;
-    if (one.health.state === 'unhealthy') {
-      this.holdBack(one, reason, before.state === 'ready' ? this.now() - before.sinceMs : 0);
+    if (one.checks.health.state === 'unhealthy') {
+      one.backOff.hold(reason, before.state === 'ready' ? this.now() - before.sinceMs : 0);
       this.tell({ kind: 'unhealthy', service, reason });
     }
-    if (one.health.state === 'ready' && before.state === 'unhealthy') {
-      one.heldBack = null;
+    if (one.checks.health.state === 'ready' && before.state === 'unhealthy') {
+      one.backOff.end();
       this.tell({ kind: 'healthy', service });
     }
-  }
-
-  private apply(one: Tracked, event: HealthEvent): void {
-    one.health = afterHealthEvent(one.health, event, one.service.health);
-    this.wake();
   }
 
   private tell(news: ServiceNews): void {
     for (const listener of this.listeners) listener(news);
   }
-
-  private wake(): void {
-    for (const waiter of this.waiters) waiter();
-  }
-
-  /** Until something is known anew; at the latest after a moment. */
-  private change(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const done = (finish: () => void) => () => {
-        clearTimeout(timer);
-        this.waiters.delete(woken);
-        signal.removeEventListener('abort', aborted);
-        finish();
-      };
-      const woken = done(resolve);
-      const aborted = done(() => reject(signal.reason as Error));
-      const timer = setTimeout(woken, READY_LOOK_MS);
-      this.waiters.add(woken);
-      signal.addEventListener('abort', aborted, { once: true });
-      if (signal.aborted) aborted();
-    });
-  }
-
-  private later(ms: number, action: () => void): void {
-    const timer = setTimeout(() => {
-      this.timers.delete(timer);
-      if (!this.stopped) action();
-    }, ms);
-    this.timers.add(timer);
-  }
-
-  private pauseOrAbort(ms: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(ended, ms);
-      function ended() {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', ended);
-        resolve();
-      }
-      signal.addEventListener('abort', ended, { once: true });
-    });
-  }
 }
-
-/** From memory: the driver is told by events. */
-const driversWord = (sight: () => ServiceSight): HealthProbe => ({
-  check() {
-    const { health } = sight();
-    return Promise.resolve({
-      ok: health === 'healthy',
-      detail: `its own HEALTHCHECK says: ${health ?? 'nothing'}`,
-      ms: 0,
-    });
-  },
-});

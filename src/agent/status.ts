@@ -3,7 +3,11 @@ import type { DeviceObservation, HostObservation, TenantObservation } from '../c
 import type { GpuProcessStatus, Status, VlmState, VramStatus } from '../contracts/status.js';
 import { isRunner } from '../domain/attribution.js';
 import { lacksOfMode } from '../domain/displacement.js';
+import { phaseProblem } from '../domain/phases.js';
+import { labelOf } from '../domain/planner/hostView.js';
+import { listed } from '../domain/planner/wording.js';
 import { embedderDevice } from '../domain/residency.js';
+import { saidOnce } from '../domain/saidOnce.js';
 import type { Agent } from './agent.js';
 
 const VLM_STATES: Record<TenantObservation['state'], VlmState> = {
@@ -42,6 +46,7 @@ export function statusOf(agent: Agent, version: string, startedAt: number): Stat
     degraded_reason: reasons.length > 0 ? reasons.join('; ') : null,
     host: observed.host,
     phase: agent.phase,
+    phase_problem: phaseProblem(policy, agent.phase, observed.tenants),
     simulated: observed.simulated,
     turns: agent.fence.holders().map((holder) => ({
       workflow_id: holder.operation.workflowId,
@@ -81,9 +86,17 @@ export function degradedReasons(
   if (readerKind === 'nvidia-smi' && observed.devices.every((device) => device.id === CPU)) {
     reasons.push('no GPU is shown (yet): what is free is unknown');
   }
-  for (const device of observed.devices) {
-    if (device.health !== 'ok') reasons.push(`${device.name}: ${device.problem ?? device.health}`);
-    if (device.quarantine !== null) reasons.push(`${device.name} is quarantined: ${device.quarantine}`);
+  const gpus = observed.devices.filter((device) => device.id !== CPU);
+  const said = gpus.flatMap((device) => {
+    const of = labelOf(device, gpus);
+    return [
+      ...(device.health === 'ok' ? [] : [{ of, why: device.problem ?? device.health }]),
+      ...(device.quarantine === null ? [] : [{ of, why: `quarantined: ${device.quarantine}` }]),
+    ];
+  });
+  for (const { of, why } of saidOnce(said)) {
+    const all = of.length > 1 && of.length === gpus.length;
+    reasons.push(`${all ? `all ${of.length} GPUs` : listed(of)}: ${why}`);
   }
   return reasons;
 }

@@ -9,6 +9,7 @@ export const EVENT_OF: Record<Begun['kind'], JournalType> = {
   load: 'model_loaded',
   unload: 'model_unloaded',
   move: 'device_changed',
+  start: 'service_started',
   stop: 'service_stopped',
 };
 
@@ -33,6 +34,8 @@ function messageOf(tenant: string, { kind, to }: Begun, proof: Proof, ms: number
       return `${tenantName(tenant)} is loaded${after}`;
     case 'unload':
       return `${tenantName(tenant)} is unloaded: ${proof.by}`;
+    case 'start':
+      return `${tenantName(tenant)} is ready${after}`;
     case 'stop':
       return `${tenantName(tenant)} is stopped: ${proof.by}`;
     case 'move':

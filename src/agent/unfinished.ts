@@ -6,7 +6,7 @@ import type { StateFile } from './stateFile.js';
 export interface Begun {
   /** Of this effect alone: a later one on the same tenant has another. */
   id: string;
-  kind: 'load' | 'unload' | 'move' | 'stop';
+  kind: 'load' | 'unload' | 'move' | 'start' | 'stop';
   workflowId: string;
   /** The journal's last sequence then: what tells of it comes after. */
   sequence: number;

@@ -81,8 +81,14 @@ export interface TenantObservation {
   allowCpu: boolean;
   /** True for the models and the embedder of the configuration; false for what someone else loaded. */
   configured: boolean;
-  /** A service that is unhealthy, and is not started anew by itself before its back-off has passed (P8). */
-  heldBack?: boolean;
+  /** Of a service that failed or is unhealthy. */
+  trouble?: Trouble;
+}
+
+/** What is wrong with a service, and when it is started again by itself if it is wanted (P8): ISO time, or null: now. */
+export interface Trouble {
+  reason: string;
+  nextTryAt: string | null;
 }
 
 export interface DriverObservation {

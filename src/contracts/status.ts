@@ -52,6 +52,8 @@ export interface Status {
   simulated: boolean;
   /** The phase prepared last (P3), or null. */
   phase: string | null;
+  /** Why it is degraded: what of it is not ready; null when all is. */
+  phase_problem: string | null;
   /** The operations that hold a turn, as the fence knows them. */
   turns: { workflow_id: string; devices: string[]; for_ms: number }[];
   /** The embedder's part: `ready`, `starting`, `missing`, `failed: …`. */

@@ -26,8 +26,12 @@ export interface ForeignProcess {
 /** What was reported so far. Plain data. */
 export interface EdgeState {
   gpus: Record<string, { reportedMb: number | null; unknownSamples: number; lost: boolean }>;
-  /** By `uuid/pid`; null before the first known list. */
+  /** The strangers told of, by `uuid/pid`; null before the first known list. */
   foreign: Record<string, ForeignProcess> | null;
+  /** Listed, and of one of vramflow's tenants: it stays so until it leaves the list, though its tenant has ended. */
+  ours: string[];
+  /** Listed for the first time, and nobody's: the tenant that it belongs to may be found in a moment. */
+  suspects: string[];
 }
 
 export interface EdgeRules {
@@ -35,12 +39,14 @@ export interface EdgeRules {
   thresholdMb: number;
   /** Processes of vramflow's tenants are no strangers. */
   isOurs: (pid: number) => boolean;
+  /** A tenant is being started: a new process may be its, and counts as nobody's until that has ended. */
+  isStarting?: () => boolean;
 }
 
 /** One odd reading is no loss: a GPU counts as lost after so many samples without a figure. */
 export const LOST_AFTER_SAMPLES = 3;
 
-export const noEdgesYet: EdgeState = { gpus: {}, foreign: null };
+export const noEdgesYet: EdgeState = { gpus: {}, foreign: null, ours: [], suspects: [] };
 
 /** Pure. What the first sample shows is the state that changes are told against; it is no change itself. */
 export function findEdges(
@@ -66,12 +72,25 @@ export function findEdges(
     }
     gpus[uuid] = { reportedMb, unknownSamples, lost };
   }
-  if (sample.processes === null) return { edges, state: { gpus, foreign: state.foreign } };
+  if (sample.processes === null) return { edges, state: { ...state, gpus } };
+  const listed = sample.processes.map((process) => ({ process, key: keyOf(process) }));
+  const ours = listed.filter(({ process, key }) => rules.isOurs(process.pid) || state.ours.includes(key));
+  const nobodys = listed.filter((one) => !ours.includes(one));
+  const isTold = (key: string) =>
+    state.foreign === null || key in state.foreign || (state.suspects.includes(key) && rules.isStarting?.() !== true);
   const foreign = Object.fromEntries(
-    sample.processes.filter(({ pid }) => !rules.isOurs(pid)).map((process) => [keyOf(process), process]),
+    nobodys.filter(({ key }) => isTold(key)).map(({ process, key }) => [key, process]),
   );
   edges.push(...strangers(state.foreign, foreign));
-  return { edges, state: { gpus, foreign } };
+  return {
+    edges,
+    state: {
+      gpus,
+      foreign,
+      ours: ours.map(({ key }) => key),
+      suspects: nobodys.filter(({ key }) => !isTold(key)).map(({ key }) => key),
+    },
+  };
 }
 
 const keyOf = ({ uuid, pid }: ForeignProcess): string => `${uuid}/${pid}`;

@@ -178,9 +178,15 @@ const find = (tenant: string, { observed }: Situation) => observed.tenants.find(
 const isResident = (tenant: string, situation: Situation): boolean =>
   ['resident', 'loading'].includes(stateOf(tenant, situation) ?? 'absent');
 
-/** Gone, and the driver says so. What failed for good is not tried again by itself (M19); what is unknown has not died. */
-const hasDied = (tenant: string, situation: Situation): boolean =>
-  ['absent', 'unhealthy'].includes(stateOf(tenant, situation) ?? '') && find(tenant, situation)?.heldBack !== true;
+/**
+ * Gone, and the driver says so; what is unknown has not died. A model that failed for good is not tried again by itself
+ * (M19); a service is, each time that its back-off has passed (P8).
+ */
+function hasDied(tenant: string, situation: Situation): boolean {
+  const { state = 'unknown', trouble } = find(tenant, situation) ?? {};
+  if (trouble !== undefined && trouble.nextTryAt !== null) return false;
+  return state === 'absent' || state === 'unhealthy' || (state === 'error' && trouble !== undefined);
+}
 
 function priorityOf(tenant: string, { policy, observed }: Situation): number {
   const configured = policy.models.find((model) => modelTenant(model.name) === tenant)?.priority;

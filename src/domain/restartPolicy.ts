@@ -1,4 +1,6 @@
-/** When a service that died while it was wanted is started again (P8). Pure. */
+/** When a service that died, or did not come up, while it was wanted is started again (P8). Pure. */
+import { isService } from '../contracts/names.js';
+import type { OperationOutcome } from '../contracts/operation.js';
 
 /** The wait before the first restart; each further one doubles it. */
 export const FIRST_RESTART_MS = 1_000;
@@ -15,3 +17,10 @@ export function nextRestart(restarts: number, healthyForMs: number): { delayMs: 
   const before = healthyForMs >= HEALED_MS ? 0 : restarts;
   return { delayMs: Math.min(LONGEST_RESTART_MS, FIRST_RESTART_MS * 2 ** before), restarts: before + 1 };
 }
+
+/**
+ * True of an operation that failed by a service: the agent that concluded it holds that service back, so the host need
+ * not wait before it restores others.
+ */
+export const isHeldBackByAgent = ({ failedTenant, residency }: OperationOutcome): boolean =>
+  failedTenant !== null && isService(failedTenant) && residency !== null;

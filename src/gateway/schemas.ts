@@ -71,7 +71,14 @@ export const gpuStatusSchema = name(
       .describe('The sum over all GPUs; null while it is not known.'),
     services: z.record(
       z.string(),
-      z.object({ state: z.enum(serviceStates), vram_mb: z.number(), charge_mb: z.number(), priority: z.number() }),
+      z.object({
+        state: z.enum(serviceStates),
+        vram_mb: z.number(),
+        charge_mb: z.number(),
+        priority: z.number(),
+        reason: z.string().optional().describe('Why it does not run although it is wanted.'),
+        next_try_at: time.nullable().optional(),
+      }),
     ),
     lock: lockSchema.describe('The lock of P7.'),
     leases: z
@@ -88,6 +95,7 @@ export const gpuStatusSchema = name(
       )
       .describe('All that are held, also those over a part of a GPU.'),
     phase: z.string().nullable().describe('The phase prepared last.'),
+    phase_problem: z.string().nullable().describe('What keeps the phase from being whole.'),
     degraded: z.boolean(),
     degraded_reason: z.string().nullable(),
     simulated: z.boolean(),

@@ -12,7 +12,8 @@ import type { GpuStatus } from './schemas.js';
 const startedAt = Date.now();
 
 export function gpuStatus(agent: Agent): GpuStatus {
-  const { vram, turns, tenants, simulated, degraded_mode, degraded_reason } = statusOf(agent, version, startedAt);
+  const status = statusOf(agent, version, startedAt);
+  const { vram, turns, tenants, simulated, phase, phase_problem, degraded_mode, degraded_reason } = status;
   const reservations = agent.reservations.all();
   return {
     vram: vram && { total_mb: vram.total_mb, used_mb: vram.used_mb, free_mb: vram.free_mb },
@@ -21,18 +22,20 @@ export function gpuStatus(agent: Agent): GpuStatus {
     ),
     lock: gpuLock(reservations, turns, Date.now()),
     leases: reservations.map(leaseOf),
-    phase: agent.phase,
+    phase,
+    phase_problem,
     degraded: degraded_mode,
     degraded_reason,
     simulated,
   };
 }
 
-const serviceOf = ({ state, holdings, priority, chargeMb }: TenantObservation) => ({
+const serviceOf = ({ state, holdings, priority, chargeMb, trouble }: TenantObservation) => ({
   state: SERVICE_STATES[state],
   vram_mb: holdings.reduce((sum, { mb }) => sum + mb, 0),
   charge_mb: chargeMb,
   priority,
+  ...(trouble === undefined ? {} : { reason: trouble.reason, next_try_at: trouble.nextTryAt }),
 });
 
 const leaseOf = ({ id, holder, mb, gpus, priority, grantedAtMs, expiresAtMs }: Reservation) => ({

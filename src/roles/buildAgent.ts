@@ -22,6 +22,7 @@ import { isRunner } from '../domain/attribution.js';
 import { findProcesses } from '../processes/proc.js';
 import type { AgentRole } from './agent.js';
 import { buildServices } from './buildServices.js';
+import { reapRemoved } from './reapRemoved.js';
 
 const DENSE_PERIOD_MS = 100;
 const RING_SIZE = 600;
@@ -48,6 +49,7 @@ export async function buildAgent(
     densePeriodMs: DENSE_PERIOD_MS,
     thresholdMb: config.vram_event_threshold_mb,
     isOurs: (pid) => isOurs(agent, pid),
+    isStarting: () => agent.isStarting(),
     ringSize: RING_SIZE,
   });
   const services = buildServices(config, folder, clock.now);
@@ -81,6 +83,8 @@ export async function buildAgent(
       .sampleAfter(Number.NEGATIVE_INFINITY, { signal, boundMs: FIRST_SAMPLE_MS })
       .catch((error: unknown) => log.warn({ error: String(error) }, 'the GPUs could not be read yet'));
   }
+  await reapRemoved({ config, folder, journal: agent.journal, log, signal });
+  findOwners(agent, signal, log);
   services.onNews((news) => report.service(news));
   await Promise.all([agent.watch.look(), services.look(signal)]);
   agent.watch.start(OLLAMA_LOOK_MS);
@@ -170,6 +174,20 @@ function watchEmbedder(agent: Agent, reporter: EdgeReporter, signal: AbortSignal
     });
   }, EMBEDDER_LOOK_MS);
   signal.addEventListener('abort', () => clearInterval(timer), { once: true });
+}
+
+/** A service has a child that takes memory, say: a process that nobody knows yet makes the agent look whose it is. */
+function findOwners(agent: Agent, signal: AbortSignal, log: AgentRole['log']): void {
+  let known = new Set<number>();
+  agent.sampler.onSample(({ processes }) => {
+    if (processes === null || agent.policy.services.length === 0) return;
+    const isNew = processes.some(({ pid }) => !known.has(pid) && !isOurs(agent, pid));
+    known = new Set(processes.map(({ pid }) => pid));
+    if (!isNew || signal.aborted) return;
+    agent.services.look(signal).catch((error: unknown) => {
+      if (!signal.aborted) log.warn({ error: String(error) }, 'the services could not be looked at');
+    });
+  });
 }
 
 /** Ollama's runners count as ours also while they come: its own API tells which models they are. */

@@ -17,6 +17,9 @@ import type { Config, ServiceSettings } from '../config/schema.js';
 /** So much of a service's output is looked through for the line that says that it is ready. */
 const LOG_TAIL = 1_000;
 
+/** Where native services keep their records and logs. @param folder of this host's agent */
+export const nativeFolder = (folder: string): string => join(folder, 'services');
+
 /** @param folder of this host's agent */
 export function buildServices(config: Config, folder: string, now: () => number): Services {
   const entries = Object.entries(config.services);
@@ -24,7 +27,7 @@ export function buildServices(config: Config, folder: string, now: () => number)
   const native =
     natives.length === 0
       ? null
-      : createNativeDriver({ services: natives.map(nativeOf), stateDir: join(folder, 'services') });
+      : createNativeDriver({ services: natives.map(nativeOf), stateDir: nativeFolder(folder) });
   const containers = entries.filter(([, { run }]) => run === undefined);
   const docker =
     containers.length === 0

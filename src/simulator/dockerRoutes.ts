@@ -40,7 +40,7 @@ const ok = (json: object): Answer => ({ status: 200, json });
 const ROUTES: readonly (readonly [method: string, path: RegExp, handler: Handler])[] = [
   ['GET', /^\/_ping$/, () => ({ status: 200, text: 'OK' })],
   ['GET', /^\/version$/, () => ok(VERSION)],
-  ['GET', /^\/containers\/json$/, ({ containers }, { query }) => ok(list(containers, query.get('all') !== null))],
+  ['GET', /^\/containers\/json$/, ({ containers }, { query }) => ok(list(containers, query))],
   ['POST', /^\/containers\/create$/, create],
   ['GET', /^\/containers\/([^/]+)\/json$/, async (context, { name }) => ok(inspection(await settled(context, name)))],
   ['POST', /^\/containers\/([^/]+)\/start$/, start],
@@ -81,8 +81,17 @@ async function settled({ containers }: DockerContext, name: string): Promise<Sim
   return container;
 }
 
-function list(containers: Containers, all: boolean): object[] {
-  return containers.all.filter((container) => all || container.isRunning).map(listEntry);
+function list(containers: Containers, query: URLSearchParams): object[] {
+  const all = query.get('all') !== null;
+  const filters = JSON.parse(query.get('filters') ?? '{}') as { label?: string[] };
+  const isAsked = ({ state: { config } }: SimulatedContainer): boolean =>
+    (filters.label ?? []).every((asked) => {
+      const [label = '', ...value] = asked.split('=');
+      return config.Labels[label] === value.join('=');
+    });
+  return containers.all
+    .filter((container) => (all || container.isRunning) && isAsked(container))
+    .map((container) => listEntry(container));
 }
 
 function create({ containers }: DockerContext, { query, body }: DockerRequest): Answer {

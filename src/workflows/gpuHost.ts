@@ -32,6 +32,7 @@ import type { HostObservation } from '../contracts/residency.js';
 import { describeHost, type RecentOperation } from '../domain/describeHost.js';
 import { afterEdge, afterOperation, noIntents, wantedAtFirst } from '../domain/intents.js';
 import { joined, left } from '../domain/leaseQueue.js';
+import { isHeldBackByAgent } from '../domain/restartPolicy.js';
 import { noTurns, type Turns } from '../domain/turns.js';
 import { HostTurns } from './hostTurns.js';
 import { modeTransition } from './modeTransition.js';
@@ -150,7 +151,9 @@ class Host {
         this.remember(operation, outcome);
         if (outcome.steps.some((step) => step.acted)) this.tellLeases();
       }
-      if (this.reconciliations.isUnderWay(operation)) this.reconciled(outcome.status === 'done');
+      if (this.reconciliations.isUnderWay(operation)) {
+        this.reconciled(outcome.status === 'done' || isHeldBackByAgent(outcome));
+      }
       this.turnEvent({ kind: 'release', operation });
     });
     setHandler(signals.switchMode, (request) => {

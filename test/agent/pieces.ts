@@ -8,7 +8,7 @@ import { Agent, type AgentOptions } from '../../src/agent/agent.js';
 import { EmbedderSwitch } from '../../src/agent/embedderSwitch.js';
 import type { OllamaChange } from '../../src/agent/ollamaWatch.js';
 import { createSampler } from '../../src/agent/sampler.js';
-import { Services } from '../../src/agent/services.js';
+import { type ManagedService, Services } from '../../src/agent/services.js';
 import { StateFile } from '../../src/agent/stateFile.js';
 import type { HostPolicy } from '../../src/contracts/policy.js';
 import { policy as defaultPolicy } from '../domain/planner/hosts.js';
@@ -199,27 +199,22 @@ export interface Pieces {
 
 /** @param change.clip false: the CLIP part is missing */
 export async function agentOnFakes(
-  change: Partial<
-    Pick<AgentOptions, 'readerKind' | 'readerReason' | 'services' | 'folder' | 'onIdle' | 'onOllamaChange'>
-  > & {
+  change: Partial<Pick<AgentOptions, 'readerKind' | 'readerReason' | 'folder' | 'onIdle' | 'onOllamaChange'>> & {
     policy?: Partial<HostPolicy>;
     clip?: boolean;
     ollama?: FakeOllama;
+    services?: ManagedService[];
   } = {},
 ): Promise<Pieces> {
-  const { policy, clip = true, ollama = new FakeOllama(), ...options } = change;
+  const { policy, clip = true, ollama = new FakeOllama(), services: managed = [], ...options } = change;
   const launcher = new FakeLauncher();
   const card = new FakeCard(ollama, launcher);
   const clock = { now: () => performance.now() };
   const sampling = { periodMs: 1_000, densePeriodMs: 100, thresholdMb: 100, isOurs: () => true, ringSize: 50 };
   const sampler = createSampler({ reader: card, clock, ...sampling });
-  const services = new Services(
-    [],
-    new StateFile(join(options.folder ?? testFolder(), 'placements.json'), {}),
-    clock.now,
-  );
-  const changes: OllamaChange[] = [];
   const folder = options.folder ?? testFolder();
+  const services = new Services(managed, new StateFile(join(folder, 'placements.json'), {}), clock.now);
+  const changes: OllamaChange[] = [];
   const agent = new Agent({
     policy: defaultPolicy(policy),
     simulated: false,

@@ -2,9 +2,14 @@ import { describe, expect, it, vi } from 'vitest';
 import { createEmbedderActivities } from '../../src/activities/embedder.js';
 import { createModelActivities } from '../../src/activities/models.js';
 import { createObserveActivities } from '../../src/activities/observe.js';
+import { createServiceActivities } from '../../src/activities/services.js';
+import { EdgeReporter } from '../../src/agent/edgeReporter.js';
 import { resumeUnfinished } from '../../src/agent/resume.js';
+import type { ManagedService } from '../../src/agent/services.js';
 import { CPU, EMBEDDER } from '../../src/contracts/names.js';
+import type { PlanStep } from '../../src/contracts/plan.js';
 import { call, load, move, NAME, run, unload, VLM } from '../activities/calls.js';
+import { absent, FakeDriver } from './fakeDriver.js';
 import { agentOnFakes, CARD, FakeOllama, type Pieces } from './pieces.js';
 
 const events = ({ agent }: Pieces) => agent.journal.read().map(({ type, workflowId }) => `${type} by ${workflowId}`);
@@ -170,5 +175,92 @@ describe('an agent whose predecessor was killed in the middle of an effect', () 
     // It was there all the time.
     await vi.waitFor(() => expect(next.agent.unfinished.of(VLM)).toBeNull());
     expect(events(next)).toEqual([]);
+  });
+});
+
+describe('a service that a killed agent was starting', () => {
+  const SERVICE = 'service/one';
+  const policy = {
+    services: [
+      {
+        name: 'one',
+        driver: 'native' as const,
+        declaredMb: 0,
+        priority: 50,
+        pinned: false,
+        startTimeoutSeconds: 10,
+        stopTimeoutSeconds: 5,
+      },
+    ],
+  };
+  const start: PlanStep = { ...load({ devices: [CPU], needsMb: 0 }), kind: 'load', tenant: SERVICE } as PlanStep;
+  /** What it answers is the test's to say. */
+  const serviceOn = (driver: FakeDriver, answers: { ok: boolean }): ManagedService => ({
+    name: 'one',
+    driver,
+    probe: { check: () => Promise.resolve({ ok: answers.ok, detail: 'it answers', ms: 1 }) },
+    health: { startPeriodMs: 60_000, intervalMs: 10, failuresToUnhealthy: 2, successesToReady: 1 },
+    usesGpu: false,
+  });
+  const news = ({ agent }: Pieces) => {
+    const report = new EdgeReporter(
+      agent,
+      () => Promise.resolve(),
+      () => {},
+      (tenant) => agent.isWorkedAt(tenant),
+    );
+    agent.services.onNews((one) => report.service(one));
+  };
+
+  async function killedWhileStarting() {
+    const driver = new FakeDriver();
+    const former = await agentOnFakes({ policy, services: [serviceOn(driver, { ok: false })] });
+    const { observe, startService } = { ...activitiesOf(former), ...createServiceActivities(former.agent) };
+    await run(observe, call(start));
+    void run(startService, call(start)).catch(() => undefined);
+    await vi.waitFor(() => expect(driver.sight.state).toBe('running'));
+    return { driver, folder: former.folder };
+  }
+
+  async function successorOf({ driver, folder }: { driver: FakeDriver; folder: string }, answers = { ok: true }) {
+    const next = await agentOnFakes({ policy, folder, services: [serviceOn(driver, answers)] });
+    news(next);
+    await next.agent.services.look(AbortSignal.timeout(1_000));
+    await resumeUnfinished(next.agent);
+    return next;
+  }
+
+  it('is told of once it is ready, once, with the operation that began it', async () => {
+    const former = await killedWhileStarting();
+    const answers = { ok: false };
+    const next = await successorOf(former, answers);
+    expect(events(next)).toEqual([]);
+    answers.ok = true;
+    await vi.waitFor(() => expect(events(next)).toEqual(['service_started by w/run-1']));
+    expect(next.agent.journal.read()[0]?.details).toMatchObject({ by: expect.stringContaining('was killed') });
+    expect(next.agent.unfinished.of(SERVICE)).toBeNull();
+    const another = await successorOf(former);
+    expect(events(another)).toEqual(['service_started by w/run-1']);
+  });
+
+  it('is told of by the operation that goes on with it, where that comes first', async () => {
+    const former = await killedWhileStarting();
+    const answers = { ok: false };
+    const next = await successorOf(former, answers);
+    const { observe, startService } = { ...activitiesOf(next), ...createServiceActivities(next.agent) };
+    await run(observe, call(start));
+    const starting = run(startService, call(start));
+    answers.ok = true;
+    expect(await starting).toMatchObject({ acted: true });
+    expect(events(next)).toEqual(['service_started by w/run-1']);
+    expect(former.driver.runs).toBe(1);
+  });
+
+  it('is forgotten when it has ended', async () => {
+    const former = await killedWhileStarting();
+    former.driver.sight = absent;
+    const next = await successorOf(former);
+    expect(events(next)).toEqual([]);
+    expect(next.agent.unfinished.of(SERVICE)).toBeNull();
   });
 });

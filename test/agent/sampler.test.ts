@@ -131,6 +131,11 @@ describe('the sampler', () => {
     });
     reader.say({
       takenAt: 3_000,
+      gpus: [gpu(560)],
+      processes: [{ uuid: 'GPU-a', pid: 200, name: 'game', usedMb: 60 }],
+    });
+    reader.say({
+      takenAt: 4_000,
       gpus: [gpu(600)],
       processes: [{ uuid: 'GPU-a', pid: 5, name: 'runner', usedMb: 60 }],
     });
@@ -140,7 +145,7 @@ describe('the sampler', () => {
       { kind: 'foreign-process', uuid: 'GPU-a', pid: 200, name: 'game', came: false, usedMb: 60 },
     ]);
     off();
-    reader.say({ takenAt: 4_000, gpus: [gpu(9_000)] });
+    reader.say({ takenAt: 5_000, gpus: [gpu(9_000)] });
     expect(edges).toHaveLength(3);
     await sampler.stop();
     expect(reader.stopped).toBe(true);

@@ -1,67 +1,9 @@
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { ServiceChange, ServiceDriver, ServiceExit, ServiceSight } from '../../src/adapters/services/driver.js';
 import { type Placements, type ServiceNews, Services } from '../../src/agent/services.js';
 import { StateFile } from '../../src/agent/stateFile.js';
+import { FakeDriver } from './fakeDriver.js';
 import { testFolder } from './folder.js';
-
-const absent: ServiceSight = {
-  service: 'one',
-  state: 'absent',
-  run: null,
-  pids: [],
-  runningForMs: null,
-  lastExit: null,
-};
-
-/** A driver whose one service does what the test says. */
-class FakeDriver implements ServiceDriver {
-  readonly id = 'native';
-  sight: ServiceSight = absent;
-  runs = 0;
-  /** It checks its service by itself. */
-  checks = false;
-  onStop: (signal: AbortSignal) => Promise<'stopped' | 'stuck'> = () => {
-    this.sight = absent;
-    return Promise.resolve('stopped');
-  };
-  private listener: (change: ServiceChange) => void = () => {};
-
-  problem = () => null;
-  sights = () => [this.sight];
-  look = () => Promise.resolve();
-  start() {
-    this.runs += 1;
-    const health = this.checks ? { health: 'starting' as const } : {};
-    this.sight = {
-      ...absent,
-      ...health,
-      state: 'running',
-      run: `run ${this.runs}`,
-      pids: [this.runs],
-      runningForMs: 0,
-    };
-    return Promise.resolve(this.sight);
-  }
-  stop = (_: string, { signal }: { signal: AbortSignal }) => this.onStop(signal);
-  async *logs() {}
-  onChange(listener: (change: ServiceChange) => void) {
-    this.listener = listener;
-    return () => {};
-  }
-  close = () => Promise.resolve();
-
-  /** Of its own check, as a HEALTHCHECK. */
-  say(health: 'healthy' | 'unhealthy'): void {
-    this.sight = { ...this.sight, health };
-    this.listener({ kind: 'health', service: 'one' });
-  }
-
-  die(exit: ServiceExit): void {
-    this.sight = { ...absent, lastExit: exit };
-    this.listener({ kind: 'ended', service: 'one', exit });
-  }
-}
 
 const never = (): AbortSignal => new AbortController().signal;
 
@@ -175,6 +117,32 @@ describe('the services of an agent', () => {
     expect(await waitsOf(4, ({ health }) => void (health.ok = false))).toEqual([1_000, 2_000, 4_000, 8_000]);
   });
 
+  it('P8: one that does not come up again and again is tried again less and less often', async () => {
+    vi.useFakeTimers();
+    const driver = new FakeDriver();
+    const { services, health, news } = servicesOn(driver);
+    health.ok = false;
+    const waits: number[] = [];
+    for (let time = 0; time < 4; time += 1) {
+      const start = services.start('one', [], never()).catch((error: unknown) => error);
+      await vi.advanceTimersByTimeAsync(150);
+      driver.die({ code: 1, signal: null, reason: 'exit code 1' });
+      await vi.advanceTimersByTimeAsync(150);
+      expect(String(await start)).toMatch(/did not become ready: exit code 1/);
+      // What the activity does with what a failed start left.
+      await services.stop('one', { graceMs: 0, signal: never() });
+      services.failed('one', 'it did not become ready');
+      expect(services.view('one').heldBack?.reason).toBe('it did not become ready');
+      const told = news.length;
+      const since = performance.now();
+      while (news.length === told && performance.now() - since < 100_000) await vi.advanceTimersByTimeAsync(50);
+      expect(news.at(-1)?.kind).toBe('released');
+      waits.push(Math.round((performance.now() - since) / 500) * 500);
+    }
+    expect(waits).toEqual([1_000, 2_000, 4_000, 8_000]);
+    await services.close();
+  });
+
   it('one that is well again by itself is not held back', async () => {
     vi.useFakeTimers();
     const driver = new FakeDriver();
@@ -185,7 +153,8 @@ describe('the services of an agent', () => {
     health.ok = false;
     await vi.advanceTimersByTimeAsync(300);
     expect(state()).toBe('unhealthy');
-    expect(services.view('one').heldBack).toMatch(/503; started again in 1 s/);
+    expect(services.view('one').heldBack?.reason).toMatch(/503/);
+    expect(Date.parse(services.view('one').heldBack?.nextTryAt ?? '') - Date.now()).toBeLessThanOrEqual(1_000);
     health.ok = true;
     await vi.advanceTimersByTimeAsync(5_000);
     expect(state()).toBe('ready');

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { statusOf } from '../../src/agent/status.js';
+import { degradedReasons, statusOf } from '../../src/agent/status.js';
+import type { DeviceObservation } from '../../src/contracts/residency.js';
 import type { Status } from '../../src/contracts/status.js';
+import { cpu, gpu } from '../domain/planner/hosts.js';
 import { agentOnFakes, CARD, CARD_MB, type Pieces } from './pieces.js';
 
 const NAME = 'qwen3-vl:8b';
@@ -126,6 +128,19 @@ describe('the status (M14)', () => {
       degraded_mode: true,
       degraded_reason: 'Test GPU: it cannot be read',
     });
+  });
+
+  it('says once what is wrong with several GPUs', async () => {
+    const observed = (await agentOnFakes()).agent.observation();
+    const gpus = (problems: string[]) =>
+      problems.map((problem, n) => gpu({ id: `GPU-${n}`, name: 'Alike', health: 'lost', problem }));
+    const reasons = (devices: DeviceObservation[]) =>
+      degradedReasons({ ...observed, devices: [...devices, cpu] }, 'nvidia-smi', null);
+    expect(reasons(gpus(Array(5).fill('it is lost: reboot')))).toEqual(['all 5 GPUs: it is lost: reboot']);
+    expect(reasons(gpus(['it is lost: reboot', 'it is hot', 'it is lost: reboot']))).toEqual([
+      'Alike GPU-0 and Alike GPU-2: it is lost: reboot',
+      'Alike GPU-1: it is hot',
+    ]);
   });
 
   it('is degraded while no GPU has been shown yet', async () => {

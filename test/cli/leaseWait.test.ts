@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { EXIT } from '../../src/cli/exitCodes.js';
-import type { Leases } from '../../src/gateway/leases.js';
 import { refusedLease, untilHeld, type Wait, waitOf } from '../../src/cli/leaseWait.js';
 import type { Output } from '../../src/cli/output.js';
 import type { LeaseState } from '../../src/contracts/lease.js';
+import type { Leases } from '../../src/gateway/leases.js';
 
 const QUEUED = { id: 'job', state: 'queued', position: 1, priority: 50, reason: null, remedy: null } as LeaseState;
 const BLOCKED = { ...QUEUED, reason: 'model/x holds 9,000 MB', remedy: '`vramflow model unload x`' };

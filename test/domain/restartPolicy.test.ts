@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import { HEALED_MS, nextRestart } from '../../src/domain/restartPolicy.js';
+import type { OperationOutcome } from '../../src/contracts/operation.js';
+import { HEALED_MS, isHeldBackByAgent, nextRestart } from '../../src/domain/restartPolicy.js';
 
 describe('the restart of a service that died while it was wanted', () => {
   it('waits 1 s, then twice as long each time, up to 60 s', () => {
@@ -29,5 +30,14 @@ describe('the restart of a service that died while it was wanted', () => {
         expect(nextRestart(next, healthyForMs).delayMs).toBeGreaterThanOrEqual(delayMs);
       }),
     );
+  });
+
+  it('is the agent’s to time where it failed in an operation that the agent has concluded', () => {
+    const outcome = (failedTenant: string | null, residency: OperationOutcome['residency']) =>
+      ({ failedTenant, residency }) as OperationOutcome;
+    expect(isHeldBackByAgent(outcome('service/vidi', {}))).toBe(true);
+    expect(isHeldBackByAgent(outcome('service/vidi', null))).toBe(false);
+    expect(isHeldBackByAgent(outcome('model/qwen3-vl:8b', {}))).toBe(false);
+    expect(isHeldBackByAgent(outcome(null, {}))).toBe(false);
   });
 });

@@ -156,6 +156,30 @@ describe('pains of other products: services', { timeout: 90_000 }, () => {
     expectBackOff(gapsOf(await startsWhile('vidi', 4, sicken)));
   });
 
+  it('pain 7: one that cannot be started is tried again while it is wanted, and its phase says why it is degraded', async () => {
+    await prepare('2');
+    const before = (await system.journal('service_failed')).length;
+    const strangers = (await system.journal('foreign_process')).length;
+    // The list shows a dead process for a while.
+    system.simulator.faults.set('reclaim-slow', { ms: 2_000, durationMs: 10_000 });
+    system.simulator.faults.set('service-fail', { service: 'vidi', count: 3 });
+    process.kill(pidOf('vidi'), 'SIGKILL');
+    await system.until(
+      'its phase is degraded, and says when it is tried again',
+      ({ phase_problem: problem }) => /^vidi is failed: .*did not become ready.*next try at 20/.test(problem ?? ''),
+      20_000,
+    );
+    await system.until('it is ready', ({ phase_problem: problem }) => problem === null, 45_000);
+    const failures = (await system.journal('service_failed')).slice(before);
+    // Its death, then each start that failed.
+    expect(failures).toHaveLength(4);
+    const gaps = gapsOf(failures.map(({ time }) => Date.parse(time)));
+    for (const [index, gap] of gaps.entries()) expect(gap, gaps.join(', ')).toBeGreaterThanOrEqual(900 * 2 ** index);
+    expect(Math.max(...gaps)).toBeLessThan(15_000);
+    // A service of our own that dies and comes back is no stranger at any moment.
+    expect((await system.journal('foreign_process')).slice(strangers)).toEqual([]);
+  });
+
   it('pain 8: memory that does not come back is not forgotten: its GPU takes nothing new until it is back', async () => {
     await prepare('3');
     system.simulator.faults.set('memory-held', { of: 'service' });

@@ -1,11 +1,8 @@
 /** The gateway on fakes: what it answers is what its document says. */
-import { join } from 'node:path';
 import type { InjectOptions } from 'fastify';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { z } from 'zod';
 import type { ServiceDriver } from '../../src/adapters/services/driver.js';
-import { type Placements, Services } from '../../src/agent/services.js';
-import { StateFile } from '../../src/agent/stateFile.js';
 import type { LeaseState } from '../../src/contracts/lease.js';
 import type { OperationOutcome } from '../../src/contracts/operation.js';
 import type { ServicePolicy } from '../../src/contracts/policy.js';
@@ -13,7 +10,6 @@ import { HEALTH_POLICY } from '../../src/domain/serviceHealth.js';
 import { LeaseProblem, type Leases } from '../../src/gateway/leases.js';
 import { connectedClient, type Operations } from '../../src/gateway/operations.js';
 import { createGateway } from '../../src/gateway/server.js';
-import { testFolder } from '../agent/folder.js';
 import { agentOnFakes, CARD, type Pieces } from '../agent/pieces.js';
 
 const TOKEN = 'a-token-for-this-test';
@@ -110,9 +106,8 @@ interface Answered {
 
 async function served(change: { openRoutes?: string[]; noTemporal?: boolean } = {}): Promise<Served> {
   const managed = { name: 'tts', driver, probe: null, health: HEALTH_POLICY, usesGpu: true };
-  const placements = new StateFile<Placements>(join(testFolder(), 'placements.json'), {});
   const pieces = await agentOnFakes({
-    services: new Services([managed], placements, () => performance.now()),
+    services: [managed],
     policy: { services: [SERVICE], phases: [{ name: 'speech', number: 2, services: ['service/tts'] }] },
   });
   const start = vi.fn<Operations['start']>(() =>

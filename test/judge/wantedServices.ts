@@ -99,7 +99,7 @@ async function complaintsAtRest(system: System, pipeline: Pipeline, firstJournal
       expect(said === 'ready', `${name} runs, its state is ${said}`);
     } else {
       expect(said === 'stopped' || said === 'failed', `${name} does not run, its state is ${said}`);
-      // What failed for good is not tried again by itself (M19), and by itself the host pushes nobody out.
+      // One that failed waits for its next try (P8), and by itself the host pushes nobody out.
       const failed = journal.some(
         ({ type, subject, details }) =>
           type === 'service_failed' && subject === `service/${name}` && details['failure'] !== undefined,

@@ -78,6 +78,13 @@ export function createDaemon(address: DaemonAddress) {
       return found !== null && (found.Name === `/${nameOrId}` || found.Id === nameOrId) ? found : null;
     },
 
+    /** The running containers with this label. */
+    async runningWith(label: string, value: string, signal: AbortSignal) {
+      const filters = { label: [`${label}=${value}`] };
+      const found = await ask(LOOK_MS, signal, (abortSignal) => docker.listContainers({ filters, abortSignal }));
+      return found.map(({ Id, Labels }) => ({ id: Id, labels: Labels }));
+    },
+
     /** Ids of the container's processes, in the PID namespace of the daemon. */
     async pids(id: string, signal: AbortSignal): Promise<number[]> {
       const answer: { Titles: string[]; Processes: string[][] | null } = await ask(LOOK_MS, signal, (abortSignal) =>

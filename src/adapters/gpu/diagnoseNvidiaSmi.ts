@@ -94,15 +94,15 @@ export function normalBusId(text: string): string | null {
   return device === undefined ? null : `${domain.replace(/^0+/, '')}:${bus}:${device}`;
 }
 
-/** Why a field holds no number; for the sentence about one GPU. */
+/** Why a field holds no number; for the sentence about one GPU, after `is` or `are`. */
 export function explainField(text: string): { lost: boolean; why: string } {
   if (/gpu is lost|requires reset/i.test(text))
-    return { lost: true, why: `is "${text}": look at 'dmesg' for Xid messages, then reset the GPU or reboot` };
+    return { lost: true, why: `"${text}": look at 'dmesg' for Xid messages, then reset the GPU or reboot` };
   if (/insufficient permissions/i.test(text))
-    return { lost: false, why: `is "${text}": run the agent as a user who may read the GPU` };
+    return { lost: false, why: `"${text}": run the agent as a user who may read the GPU` };
   if (/not supported|n\/a|not available/i.test(text))
-    return { lost: false, why: `is "${text}": this GPU or driver does not tell it` };
+    return { lost: false, why: `"${text}": this GPU or driver does not tell it` };
   if (/err|unknown/i.test(text))
-    return { lost: false, why: `is "${text}": look at 'dmesg' for Xid messages; a reset or reboot may help` };
-  return { lost: false, why: `is unreadable ("${text.slice(0, 40)}")` };
+    return { lost: false, why: `"${text}": look at 'dmesg' for Xid messages; a reset or reboot may help` };
+  return { lost: false, why: `unreadable ("${text.slice(0, 40)}")` };
 }

@@ -115,7 +115,14 @@ function judge(index: number, uuid: string, name: string, texts: FigureTexts): G
   )
     .filter(([, , value]) => value === null)
     .map(([field, text]) => ({ field, ...explainField(text) }));
-  const words = unread.map(({ field, why }) => `${field} ${why}`).join('; ');
+  const words = [...new Set(unread.map(({ why }) => why))]
+    .map((why) =>
+      inWords(
+        unread.filter((one) => one.why === why).map(({ field }) => field),
+        why,
+      ),
+    )
+    .join('; ');
   if (unread.some(({ lost }) => lost))
     return { ...reading, usedMb: null, freeMb: null, health: 'lost', problem: words };
   if (texts.migEnabled)
@@ -129,6 +136,11 @@ function judge(index: number, uuid: string, name: string, texts: FigureTexts): G
   if (totalMb === null || usedMb === null || reading.freeMb === null)
     return { ...reading, health: 'unknown', problem: words };
   return { ...reading, health: 'ok', problem: words || null };
+}
+
+/** A lost GPU tells nothing, for one reason: that is said once. */
+function inWords(fields: string[], why: string): string {
+  return fields.length === 1 ? `${fields.join('')} is ${why}` : `${fields.join(', ')} are ${why}`;
 }
 
 /** A line of `PROCESS_QUERY` with `--format=csv,noheader,nounits`. */

@@ -67,6 +67,13 @@ export interface ServiceDriver {
   close(): Promise<void>;
 }
 
+/** A run of a service that is no longer in the configuration: proven to be ours, and ended. */
+export interface Reaped {
+  service: string;
+  pids: number[];
+  result: 'stopped' | 'stuck';
+}
+
 /**
  * - `unavailable`: the driver cannot be reached
  * - `missing`: the executable, image or container is not there

@@ -79,12 +79,13 @@ export function phaseCommand(context: CliContext): Command {
         name: tenantName(tenant),
         state: SERVICE_STATES[status.tenants.find(({ id }) => id === tenant)?.state ?? 'unknown'],
       }));
-      const degraded = services.some(({ state }) => state !== 'ready');
-      const answer = { phase: status.phase, number: current?.number ?? null, degraded, services };
+      const { phase_problem: problem } = status;
+      const degraded = problem !== null;
+      const answer = { phase: status.phase, number: current?.number ?? null, degraded, problem, services };
       outputOf(command, context).data(answer, (_value, style) => {
         if (status.phase === null)
           return 'no phase was prepared yet; `vramflow phase prepare <phase>` does, `vramflow phase list` shows them';
-        const mark = degraded ? style.yellow('degraded') : style.green('ready');
+        const mark = degraded ? style.yellow(`degraded: ${problem}`) : style.green('ready');
         return [`phase ${status.phase}: ${mark}`, ...services.map(({ name, state }) => `  ${name}: ${state}`)].join(
           '\n',
         );

@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { serviceTenant, tenantName } from '../../contracts/names.js';
 import type { HostPolicy } from '../../contracts/policy.js';
 import { SERVICE_STATES, type Status } from '../../contracts/status.js';
+import { describeTrouble } from '../../domain/describeTrouble.js';
 import { agentClient } from '../agentClient.js';
 import { ask } from '../ask.js';
 import type { CliContext } from '../context.js';
@@ -56,6 +57,7 @@ export function serviceCommand(context: CliContext): Command {
           charge_mb: tenant.chargeMb,
           charge_source: tenant.chargeSource,
           running_for_ms: tenant.residentForMs,
+          trouble: tenant.trouble ?? null,
         }));
       outputOf(command, context).data({ simulated: status.simulated, services }, (_value, style) => {
         if (services.length === 0) return `There are no services. ${HOW_TO_GET_ONE}`;
@@ -67,6 +69,7 @@ export function serviceCommand(context: CliContext): Command {
             { title: 'priority', align: 'right' },
             { title: 'VRAM MB', align: 'right' },
             { title: 'charged MB', align: 'right' },
+            { title: 'trouble' },
           ],
           services.map((one) => [
             one.name,
@@ -75,6 +78,7 @@ export function serviceCommand(context: CliContext): Command {
             String(one.priority),
             String(one.vram_mb),
             `${one.charge_mb} (${one.charge_source})`,
+            one.trouble === null ? '–' : describeTrouble(one.trouble),
           ]),
           style,
         );

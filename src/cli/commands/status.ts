@@ -26,6 +26,10 @@ export function renderStatus(status: Status, style: Style): string {
       : `idle unload after ${status.idle_timeout_seconds} s; last request ${status.last_vlm_request ?? 'never'}`,
   ];
   if (status.degraded_reason !== null) lines.push(style.yellow(`degraded: ${status.degraded_reason}`));
+  if (status.phase !== null) {
+    const { phase_problem: problem } = status;
+    lines.push(`phase ${status.phase}${problem === null ? '' : style.yellow(` degraded: ${problem}`)}`);
+  }
   for (const turn of status.turns) {
     lines.push(`turn: ${turn.workflow_id} for ${(turn.for_ms / 1000).toFixed(1)} s on ${turn.devices.join(', ')}`);
   }

@@ -2,6 +2,7 @@
 import { tenantName } from '../../contracts/names.js';
 import type { Refusal } from '../../contracts/plan.js';
 import type { Target, TenantKind } from '../../contracts/residency.js';
+import { saidOnce } from '../saidOnce.js';
 import { type Gpu, type HostView, type PerGpu, sum, type TenantView } from './hostView.js';
 import { type Need, placeAll } from './placement.js';
 import type { Holder, Start } from './room.js';
@@ -71,7 +72,8 @@ function heldByOthers(host: HostView, start: Start, need: Need | undefined): Obs
 
 function blockedBy(host: HostView, start: Start, need: Need | undefined, holders: Holder[]): Obstacle {
   const whys = holders.map(({ spared }) => spared?.why);
-  const names = holders.map(({ view, spared }) => `${holding(host, view)} and is not pushed out: ${spared?.reason}`);
+  const said = saidOnce(holders.map(({ view, spared }) => ({ of: holding(host, view), why: spared?.reason ?? '' })));
+  const names = said.map(({ of, why }) => `${listed(of)} and ${of.length === 1 ? 'is' : 'are'} not pushed out: ${why}`);
   const message = `${shortage(host, start, need)}; ${listed(names)}`;
   const byHand = holders.map(({ view }) => handOver(view));
   if (whys.includes('outranks') || whys.includes('pinned')) {
@@ -94,7 +96,8 @@ function unusableGpu(host: HostView, start: Start, need: Need | undefined): Obst
   if (out.length === 0) return null;
   if (!nowhereElse && placeAll(start.needs, asIfEmpty) === null) return null;
   const quarantined = out.find((gpu) => gpu.problem?.code === 'device-quarantined');
-  const reasons = out.map((gpu) => `${gpu.label}: ${gpu.problem?.reason}`);
+  const said = saidOnce(out.map((gpu) => ({ of: gpu.label, why: gpu.problem?.reason ?? '' })));
+  const reasons = said.map(({ of, why }) => `${listed(of)}: ${why}`);
   const room = nowhereElse ? `${needs(need)}, and no GPU takes anything new` : shortage(host, start, need);
   return quarantined !== undefined
     ? {

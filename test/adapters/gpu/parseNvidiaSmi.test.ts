@@ -20,6 +20,17 @@ describe('a line about a GPU', () => {
     expect(line).toMatchObject({ kind: 'gpu', row: { reading: { index: 1, name: 'GeForce GTX 1080', usedMb: 100 } } });
   });
 
+  it('says once why a lost GPU tells nothing, and apart what another reason keeps', () => {
+    const lost = '[GPU is lost]';
+    const line = `0, GPU-a, ${lost}, ${lost}, ${lost}, ${lost}, ${lost}, [N/A], GeForce GTX 1080`;
+    const read = parseGpuLine(line, false);
+    if (read.kind !== 'gpu') throw new Error(`read as ${read.kind}`);
+    expect(read.row.reading.problem).toBe(
+      `memory.total, memory.used, memory.free, utilization.gpu are "[GPU is lost]": look at 'dmesg' for Xid messages, ` +
+        'then reset the GPU or reboot; temperature.gpu is "[N/A]": this GPU or driver does not tell it',
+    );
+  });
+
   it('never takes a cut line for a whole one', () => {
     const whole = gpuLines[0]?.line ?? '';
     const numbers = whole.indexOf('NVIDIA');

@@ -36,7 +36,7 @@ export const gpu = (change: Partial<DeviceObservation> = {}): DeviceObservation 
   ...change,
 });
 
-const cpu: DeviceObservation = gpu({ id: CPU, name: 'CPU', totalMb: 65536, usedMb: 8000, foreignMb: 8000 });
+export const cpu: DeviceObservation = gpu({ id: CPU, name: 'CPU', totalMb: 65536, usedMb: 8000, foreignMb: 8000 });
 
 export const tenant = (id: string, change: Partial<TenantObservation> = {}): TenantObservation => ({
   id,

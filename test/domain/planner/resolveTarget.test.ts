@@ -135,10 +135,19 @@ describe('reconciliation', () => {
     expect(resolve(reconcile, { wanted: [] }).wishes).toEqual({});
     const unwell = llava({ ...on(4000), state: 'unhealthy' });
     expect(resolve(reconcile, { wanted: [LLAVA] }, [unwell]).wishes).toEqual({ [LLAVA]: ifItFits });
-    expect(resolve(reconcile, { wanted: [LLAVA] }, [{ ...unwell, heldBack: true }]).wishes).toEqual({});
     for (const state of ['error', 'unknown', 'unloading'] as const) {
       expect(resolve(reconcile, { wanted: [VLM] }, [vlm({ state }), clip()]).wishes).toEqual({});
     }
+  });
+
+  test('P8: a service that failed, each time that its back-off has passed; not before, and not one that nobody wants', () => {
+    const failed = (nextTryAt: string | null) =>
+      llava({ kind: 'service', state: 'error', trouble: { reason: 'it ended', nextTryAt } });
+    expect(resolve(reconcile, { wanted: [LLAVA] }, [failed(null)]).wishes).toEqual({ [LLAVA]: ifItFits });
+    expect(resolve(reconcile, { wanted: [LLAVA] }, [failed('2026-01-01T00:00:01Z')]).wishes).toEqual({});
+    expect(resolve(reconcile, { wanted: [] }, [failed(null)]).wishes).toEqual({});
+    const unwell = { ...failed('2026-01-01T00:00:01Z'), ...on(4000), state: 'unhealthy' as const };
+    expect(resolve(reconcile, { wanted: [LLAVA] }, [unwell]).wishes).toEqual({});
   });
 
   test('what a demand displaced stays away until that demand ends', () => {

@@ -108,3 +108,23 @@ describe('an embedder on a GPU', () => {
 });
 
 const VLM_PEAK = 13_000;
+
+describe('a refusal says once', () => {
+  test('what is wrong with several GPUs', () => {
+    const lost = { health: 'lost' as const, problem: 'it is lost: reboot' };
+    const { code, message } = refusalOf(plan([vlm()], two(lost, lost)));
+    expect(code).toBe('device-unknown');
+    expect(message.split('it is lost: reboot')).toHaveLength(2);
+    expect(message).toMatch(/ A and .* B: it is lost/);
+  });
+
+  test('why several are not pushed out', () => {
+    const outranked = target({ [VLM]: { place: 'gpu' } }, { asked: VLM, priority: 10 });
+    const tenants = [resident('a', 11_000, 'A', { priority: 60 }), resident('b', 11_000, 'B', { priority: 60 })];
+    const needs = vlm({ chargeMb: 20_000, peakMb: 20_000 });
+    const { code, message } = refusalOf(planResidency(host([needs, ...tenants], two()), outranked, policy()));
+    expect(code).toBe('holder-outranks');
+    expect(message).toMatch(/model\/a holds .* and model\/b holds .* and are not pushed out: /);
+    expect(message.split('not pushed out')).toHaveLength(2);
+  });
+});
