@@ -5,9 +5,8 @@ import { isRunner } from '../domain/attribution.js';
 import { lacksOfMode } from '../domain/displacement.js';
 import { phaseProblem } from '../domain/phases.js';
 import { labelOf } from '../domain/planner/hostView.js';
-import { listed } from '../domain/planner/wording.js';
+import { listed, saidOnce } from '../domain/planner/wording.js';
 import { embedderDevice } from '../domain/residency.js';
-import { saidOnce } from '../domain/saidOnce.js';
 import type { Agent } from './agent.js';
 
 const VLM_STATES: Record<TenantObservation['state'], VlmState> = {

@@ -2,13 +2,12 @@
 import { tenantName } from '../../contracts/names.js';
 import type { Refusal } from '../../contracts/plan.js';
 import type { Target, TenantKind } from '../../contracts/residency.js';
-import { saidOnce } from '../saidOnce.js';
 import { type Gpu, type HostView, type PerGpu, sum, type TenantView } from './hostView.js';
 import { type Need, placeAll } from './placement.js';
 import type { Holder, Start } from './room.js';
 import { cheapestVictims } from './victims.js';
 import type { Obstacle } from './wishes.js';
-import { listed, mb } from './wording.js';
+import { listed, mb, saidOnce } from './wording.js';
 
 export const refuse = (host: HostView, obstacle: Obstacle, neededMb: number | null): Refusal => ({
   ...obstacle,

@@ -14,3 +14,10 @@ export const listed = (words: string[]): string =>
 export const counted = (count: number, word: string): string => `${count} ${word}${count === 1 ? '' : 's'}`;
 
 const grouped = (value: number): string => String(value).replace(/\B(?=(\d{3})+$)/g, ',');
+
+/** What is said of several, said once: each reason with all that it is said of, in the order of the first of each. */
+export function saidOnce(said: { of: string; why: string }[]): { of: string[]; why: string }[] {
+  const byReason = new Map<string, string[]>();
+  for (const { of, why } of said) byReason.set(why, [...(byReason.get(why) ?? []), of]);
+  return [...byReason].map(([why, of]) => ({ of, why }));
+}
