@@ -34,16 +34,34 @@ export const inLoadOrder = (needs: Need[]): Need[] =>
       b.peakMb - b.chargeMb - (a.peakMb - a.chargeMb) || b.chargeMb - a.chargeMb || byText(a.view.id, b.view.id),
   );
 
-/** Places all needs, in their order, and takes their room from `roomMb`. Null where one does not fit. */
-export function placeAll(needs: Need[], roomMb: PerGpu): Landing[] | null {
-  const landings: Landing[] = [];
+/** Where all needs land, in the order in which they do, and what they leave free, MB. */
+export interface Placement {
+  landings: { need: Need; landing: Landing }[];
+  leftMb: PerGpu;
+}
+
+/**
+ * Places all needs, in the order given; where that does not do, first what must be whole on one GPU, for the rest may
+ * be split over what is left. Null where they do not fit in either order.
+ */
+export function placeAll(needs: Need[], roomMb: PerGpu): Placement | null {
+  const placement = placeInOrder(needs, roomMb);
+  if (placement !== null) return placement;
+  const onOne = needs.filter(({ lands }) => lands !== 'driver');
+  if (onOne.length === 0 || onOne.length === needs.length) return null;
+  return placeInOrder([...onOne, ...needs.filter(({ lands }) => lands === 'driver')], roomMb);
+}
+
+function placeInOrder(needs: Need[], roomMb: PerGpu): Placement | null {
+  const leftMb = [...roomMb];
+  const landings: Placement['landings'] = [];
   for (const need of needs) {
-    const landing = land(need, roomMb);
+    const landing = land(need, leftMb);
     if (landing === null) return null;
-    take(roomMb, landing);
-    landings.push(landing);
+    take(leftMb, landing);
+    landings.push({ need, landing });
   }
-  return landings;
+  return { landings, leftMb };
 }
 
 /** What the landing holds for good is no longer free. */

@@ -94,31 +94,16 @@ export function makeRoom(start: Start): Room | null {
     const partly = new Set(yielding.slice(0, yielded));
     const whole = start.needs.filter((need) => !partly.has(need));
     const candidates = start.holders.filter((holder) => holder.spared === null);
-    const orders = ordersOf(whole);
-    const free = orders.find((order) => placeAll(order, [...start.roomMb]) !== null);
-    if (free !== undefined) return settle(start, free, [...partly], []);
-    for (const order of orders) {
-      const victims = cheapestVictims(candidates, order, start.roomMb);
-      if (victims !== null) return settle(start, order, [...partly], victims);
-    }
+    const victims = placeAll(whole, start.roomMb) !== null ? [] : cheapestVictims(candidates, whole, start.roomMb);
+    if (victims !== null) return settle(start, whole, [...partly], victims);
   }
   return null;
 }
 
-/** As the peaks are lowest; else first what must be whole on one GPU, for the rest may be split over what is left. */
-function ordersOf(needs: Need[]): Need[][] {
-  const onOne = needs.filter(({ lands }) => lands !== 'driver');
-  const split = needs.filter(({ lands }) => lands === 'driver');
-  return onOne.length === 0 || split.length === 0 ? [needs] : [needs, [...onOne, ...split]];
-}
-
 function settle(start: Start, whole: Need[], partly: Need[], chosen: Candidate[]): Room {
-  const roomMb = withoutAll(chosen, start.roomMb);
-  const landings = placeAll(whole, roomMb) ?? [];
-  const placed = whole.flatMap((need, index): Placed[] => {
-    const landing = landings[index];
-    return landing === undefined ? [] : [{ need, landing, partly: false, notBeside: [] }];
-  });
+  const freedMb = withoutAll(chosen, start.roomMb);
+  const { landings, leftMb: roomMb } = placeAll(whole, freedMb) ?? { landings: [], leftMb: freedMb };
+  const placed: Placed[] = landings.map((landed) => ({ ...landed, partly: false, notBeside: [] }));
   for (const need of partly.filter(({ view }) => !isOnCpuOnly(view))) {
     const landing = landPartly(need, roomMb);
     take(roomMb, landing);

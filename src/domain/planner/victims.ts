@@ -43,7 +43,7 @@ function searchAll(candidates: Candidate[], needs: Need[], roomMb: PerGpu): Cand
     if (best !== null && compareCost(cost, best.cost) >= 0) return;
     const candidate = candidates[depth];
     if (candidate === undefined) {
-      if (placeAll(needs, [...room]) !== null) best = { victims, cost };
+      if (placeAll(needs, room) !== null) best = { victims, cost };
       return;
     }
     if (!couldFit(needs, room, atMost[depth] ?? room)) return;

@@ -70,6 +70,56 @@ describe('Ollama places by itself', () => {
   });
 });
 
+describe('a service beside a model that Ollama may split: no more go than the better order of the two loads needs', () => {
+  // Counterexamples that the property "pushes out nobody whom it could spare" found. The service needs one GPU whole;
+  // loaded first it leaves the model enough over several; loaded after the model it finds none, unless more go.
+  const wanted = target({ 'service/new': { place: 'gpu' }, 'model/new': { place: 'gpu' } });
+  const service = tenant('service/new', { kind: 'service', driver: 'native' });
+  const empty = (id: string, totalMb: number) => gpu({ id, totalMb, usedMb: 0, foreignMb: 0 });
+  const planBoth = (peakMb: number, tenants: TenantObservation[], devices: DeviceObservation[]) =>
+    planResidency(
+      host([service, tenant('model/new', { peakMb }), ...tenants], devices),
+      wanted,
+      policy({ reserveMb: 0 }),
+    );
+  const serviceFirst = ['s1 unload model/a', 's2 load service/new after s1', 's3 load model/new after s1 s2'];
+  const onTwo = [empty('A', 12_000), empty('B', 3000)];
+  const residents = (change: Partial<TenantObservation> = {}) => [
+    resident('a', 6000, 'A', { loadMs: 1000, ...change }),
+    resident('b', 6000, 'A', { loadMs: 2000, ...change }),
+  ];
+
+  test('where the model takes more while it loads than afterwards', () => {
+    const both = planOf(planBoth(4200, residents(), onTwo));
+    expect(both.displaced).toEqual(['model/a']);
+    expect(inWords(both)).toEqual(serviceFirst);
+  });
+
+  test('where both take the same', () => {
+    const both = planOf(planBoth(4000, residents(), onTwo));
+    expect(both.displaced).toEqual(['model/a']);
+    expect(inWords(both)).toEqual(serviceFirst);
+  });
+
+  test('where the model needs the rest of that GPU and another one, and a third is full', () => {
+    const held = [
+      resident('full', 4600, 'A', { uses: 2 }),
+      resident('a', 4000, 'B', { loadMs: 1000 }),
+      resident('b', 4000, 'B', { loadMs: 2000 }),
+    ];
+    const both = planOf(planBoth(4000, held, [empty('A', 4600), empty('B', 10_788), empty('C', 3844)]));
+    expect(both.displaced).toEqual(['model/a']);
+    expect(inWords(both)).toEqual(serviceFirst);
+  });
+
+  test('a refusal names no more of those that stay than stand in the way', () => {
+    const { code, message } = refusalOf(planBoth(4200, residents({ pinned: true }), onTwo));
+    expect(code).toBe('holder-outranks');
+    expect(message).toContain('model/a holds 6,000 MB');
+    expect(message).not.toContain('model/b');
+  });
+});
+
 describe('a driver that puts tenants where it is told', () => {
   const chosen = { drivers: drivers({ placement: 'chosen' }) };
 
