@@ -64,7 +64,7 @@ describe('pains of other products: who owns what', { timeout: 60_000 }, () => {
     const { gpus } = await system.until('it is seen', ({ gpus: [gpu] }) => (gpu?.foreignMb ?? 0) > 15_000);
     expect(gpus[0]?.usedMb).toBeGreaterThan(15_000);
     const strangers = async () => (await system.journal('foreign_process')).map(({ message }) => message);
-    await expect.poll(strangers).toContainEqual(`/usr/games/game (pid ${game.pid}) came`);
+    await expect.poll(strangers, { timeout: 5_000 }).toContainEqual(`/usr/games/game (pid ${game.pid}) came`);
     expect((await system.json<Printed>(['model', 'load', BIG], 3)).outcome.refusal?.code).toBe('not-enough-vram');
     expect((await system.json<Printed>(['model', 'load', MIDDLE])).outcome.status).toBe('done');
     // It grows beside a resident model: nothing is killed, and what is planned next counts with it.

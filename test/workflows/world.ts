@@ -85,7 +85,8 @@ export class World {
       signalArgs: [],
     });
     await this.until(
-      async () => (await this.hostState(agent)).intents.mode === agent.disk.mode && agent.points.length > 0,
+      async () =>
+        (await readHostState(this.client, agent.host))?.intents.mode === agent.disk.mode && agent.points.length > 0,
     );
     return agent;
   }
