@@ -1,6 +1,6 @@
 /**
  * A phase preparation survives a real `kill -9` of the agent, the control worker, both or Temporal at each of its steps.
- * In `npm test` each step once a direction, the victim rotating by a printed seed (`VRAMFLOW_SEED`); in
+ * In `npm test` each step once, the victim rotating by a printed seed (`VRAMFLOW_SEED`); in
  * `npm run test:soak` each step with each victim.
  */
 import { watch } from 'node:fs';
@@ -42,13 +42,10 @@ const HELD_MS = 1_500;
 const pipeline: Pipeline = { services: MEDIA, phases: MEDIA_PHASES };
 const priorities = Object.fromEntries(Object.entries(MEDIA).map(([name, { priority }]) => [name, priority]));
 
+/** Both directions of a step do the same with other services: in `npm test` they alternate. */
+const steps = PHASE_POINTS.filter((_, index) => SOAK || (index + Math.floor(index / 2) + SEED) % 2 === 0);
 const cases = (SOAK ? OURS.map((_, turn) => turn) : [SEED]).flatMap((turn) =>
-  PHASE_POINTS.map(({ phase, point }, index) => ({
-    phase,
-    point,
-    // The pairs differ between the directions, too.
-    victim: OURS[(Math.floor(index / 2) + (phase === '4' ? 0 : 2) + turn) % OURS.length] ?? 'agent',
-  })),
+  steps.map(({ phase, point }, index) => ({ phase, point, victim: OURS[(index + turn) % OURS.length] ?? 'agent' })),
 );
 
 describe(`a phase preparation and kill -9, seed ${SEED}`, () => {
@@ -115,7 +112,7 @@ describe(`a phase preparation and kill -9, seed ${SEED}`, () => {
     CASE_MS,
   );
 
-  it.each([0, 1, 3, 10, 30])(
+  it.each(SOAK ? [0, 1, 3, 10, 30] : [0, 1, 10])(
     'a service whose agent was killed %d ms after it had begun to start it is found and adopted',
     async (afterMs) => {
       await system.json(['phase', 'prepare', 'none']);
