@@ -56,10 +56,20 @@ export function proveReclaimed(reclaim: ReclaimCase, samples: ReclaimSample[]): 
   const drop = recent.at(-1) ?? null;
   const lag = drop?.isSurelyOurs ? 1 : LIST_LAG_SAMPLES;
   const counting = recent.slice(-lag);
-  if (drop && counting.length === lag && counting.every((each) => each !== null && each.atLeastMb >= heldMb * SHARE)) {
+  if (
+    drop &&
+    !isListLate(reclaim, own) &&
+    counting.length === lag &&
+    counting.every((each) => each !== null && each.atLeastMb >= heldMb * SHARE)
+  ) {
     return `used memory dropped by ${Math.round(drop.figureMb)} MB`;
   }
-  if (wasGoneBefore(reclaim) && isStable(samples)) return 'its process was gone before, and used memory is stable';
+  if (!isStable(samples)) return null;
+  if (wasGoneBefore(reclaim, own)) return 'its process was gone before, and used memory is stable';
+  // It was on no list: it was part of what no process explained, and a part of it may have been back by then.
+  if (isOnNoList(reclaim) && drop !== null && drop.atLeastMb >= unexplainedMb(reclaim) * SHARE) {
+    return `the rest of it came back, ${Math.round(drop.figureMb)} MB, and used memory is stable`;
+  }
   return null;
 }
 
@@ -93,9 +103,11 @@ const largeOn = (list: Listed, heldMb: number): number[] =>
   [...list].filter(([, mb]) => mb !== null && mb >= heldMb * SHARE).map(([pid]) => pid);
 
 /** Memory that no listed process explains is as large as it: a container hides processes, or figures are missing. */
-function isHidden({ beforeMb, heldMb, processesBefore }: ReclaimCase): boolean {
-  if (beforeMb === null || processesBefore === null) return true;
-  return beforeMb - claimedMb(processesBefore) >= heldMb * SHARE;
+const isHidden = (reclaim: ReclaimCase): boolean => unexplainedMb(reclaim) >= reclaim.heldMb * SHARE;
+
+function unexplainedMb({ beforeMb, processesBefore }: ReclaimCase): number {
+  if (beforeMb === null || processesBefore === null) return Number.POSITIVE_INFINITY;
+  return beforeMb - claimedMb(processesBefore);
 }
 
 const sum = (amounts: number[]): number => amounts.reduce((total, mb) => total + mb, 0);
@@ -112,19 +124,20 @@ function reallyHeldMb({ heldMb, processesBefore }: ReclaimCase, own: number[]): 
 }
 
 /** Nothing on the list was it, or could have been it, and no unexplained memory was as large as it. */
-function wasGoneBefore(reclaim: ReclaimCase): boolean {
-  const { processesBefore, ownPids, heldMb } = reclaim;
-  if (processesBefore === null || isHidden(reclaim)) return false;
-  if (isListLate(reclaim)) return true;
+function wasGoneBefore(reclaim: ReclaimCase, own: number[]): boolean {
+  return !isHidden(reclaim) && (isListLate(reclaim, own) || isOnNoList(reclaim));
+}
+
+function isOnNoList({ processesBefore, ownPids, heldMb }: ReclaimCase): boolean {
+  if (processesBefore === null) return false;
   if (ownPids.length > 0) return !ownPids.some((pid) => processesBefore.has(pid));
   return largeOn(processesBefore, heldMb).length === 0;
 }
 
 /** The card used less in all than the list claimed for this tenant alone: its memory was back, and the list was late. */
-function isListLate({ beforeMb, processesBefore, ownPids }: ReclaimCase): boolean {
+function isListLate({ beforeMb, processesBefore }: ReclaimCase, own: number[]): boolean {
   if (beforeMb === null || processesBefore === null) return false;
-  const claimed = ownPids.reduce((total, pid) => total + (processesBefore.get(pid) ?? 0), 0);
-  return beforeMb < claimed * SHARE;
+  return beforeMb < sum(own.map((pid) => processesBefore.get(pid) ?? 0)) * SHARE;
 }
 
 /** What it still holds of what it is to give back, as far as this sample tells: others may count no more than that. */
@@ -148,6 +161,15 @@ interface Drop {
  * where the list shows its own end, one that has not ended yet is not waited for.
  */
 function dropOf(reclaim: ReclaimCase, own: number[], heldMb: number, sample: ReclaimSample): Drop | null {
+  const drop = dropSince(reclaim, own, heldMb, sample);
+  const claimed = reclaim.processesBefore === null ? 0 : claimedMb(reclaim.processesBefore);
+  if (drop === null || claimed <= (reclaim.beforeMb ?? 0)) return drop;
+  // The list is older than the reading of the card, which had used at least what the list claims.
+  const sinceList = dropSince({ ...reclaim, beforeMb: claimed }, own, heldMb, sample);
+  return sinceList !== null && sinceList.atLeastMb > drop.atLeastMb ? sinceList : drop;
+}
+
+function dropSince(reclaim: ReclaimCase, own: number[], heldMb: number, sample: ReclaimSample): Drop | null {
   if (reclaim.beforeMb === null || sample.usedMb === null) return null;
   const inAllMb = reclaim.beforeMb + growthOfStrangers(reclaim, own, sample.processes) - sample.usedMb;
   const withoutOthersMb = inAllMb - sum(reclaim.others.map((other) => unseenMb(reclaim, other, sample.processes)));

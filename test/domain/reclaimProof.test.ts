@@ -86,6 +86,25 @@ describe('memory is proven to be back', () => {
     const falling = [900, 850, 800, 750, 700].map((mb) => sample(mb));
     expect(proveReclaimed(crashed, falling)).toBeNull();
   });
+
+  // The reading before may be of any moment of the crash; the list beside it may be older or newer.
+  describe.each([
+    ['known', [7]],
+    ['not known', []],
+  ])('when the holder crashed before, and a part of it was back by then: its process is %s', (_, ownPids) => {
+    it.each([
+      ['the list is late', new Map([[7, 10_500]])],
+      ['the list is not late', new Map()],
+    ])('%s', (_name, processesBefore) => {
+      for (let heldMb = 0; heldMb <= 10_500; heldMb += 250) {
+        const crashing = reclaim({ beforeMb: 800 + heldMb, processesBefore, ownPids });
+        expect(proveReclaimed(crashing, times(9, sample(800))), `${heldMb} MB were still held`).not.toBeNull();
+        // All that was there is there still: nothing is proven, unless next to nothing was.
+        const stuck = times(9, sample(800 + heldMb));
+        if (heldMb > 10_500 * 0.75) expect(proveReclaimed(crashing, stuck), `${heldMb} MB are stuck`).toBeNull();
+      }
+    });
+  });
 });
 
 describe('memory is not proven to be back', () => {

@@ -26,9 +26,12 @@ describe('vramflow plan', () => {
     expect(stepsOf(seen)).toEqual([`load model/${SMALL}`]);
   });
 
-  it('says so when the host cannot be asked', async () => {
+  it('knows what is wanted while no control worker runs, and says so when nobody knows', async () => {
     await system.control?.stop();
+    expect((await preview()).intentsKnown).toBe(true);
+    await system.temporal.kill();
     expect((await preview()).intentsKnown).toBe(false);
     expect((await system.cli('plan', 'model', SMALL)).stdout).toMatch(/could not be asked what it wants/);
+    await system.temporal.restart();
   });
 });
