@@ -2,7 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { JournalEntry } from '../../src/contracts/journal.js';
 import { modelTenant } from '../../src/contracts/names.js';
-import type { OperationGoal, OperationOutcome } from '../../src/contracts/operation.js';
+import type { OperationGoal, OperationOutcome, OperationRef } from '../../src/contracts/operation.js';
 import type { System } from '../system/system.js';
 import { embeddersOf } from './embedders.js';
 
@@ -21,6 +21,24 @@ export async function settle(system: System, boundMs: number): Promise<string[]>
   }
 }
 
+/** Why an operation does not end: what it waits for, or that its tasks fail. */
+async function describeHolder({ client, control }: System, { workflowId, runId }: OperationRef): Promise<string> {
+  const { status, raw } = await client.workflow.getHandle(workflowId, runId).describe();
+  const { events } = await client.workflow.getHandle(workflowId, runId).fetchHistory();
+  const waitsFor = raw.pendingActivities?.map(({ activityType, attempt, lastFailure }) =>
+    [activityType?.name, `attempt ${attempt}`, lastFailure?.message].join(' '),
+  );
+  const newest = events
+    ?.slice(-4)
+    .map(({ eventType, ...event }) => JSON.stringify({ eventType, ...event }).slice(0, 300));
+  const failing = control
+    ?.log()
+    .split('\n')
+    .filter((line) => line.includes(runId))
+    .slice(-3);
+  return JSON.stringify({ workflowId, status: status.name, task: raw.pendingWorkflowTask, waitsFor, newest, failing });
+}
+
 async function complaintsAtRest(system: System): Promise<string[]> {
   const { gpuHost, ollama } = system.simulator;
   const [status, state, embedders, operations] = [
@@ -33,7 +51,8 @@ async function complaintsAtRest(system: System): Promise<string[]> {
   const expect = (holds: boolean, what: string): void => {
     if (!holds) complaints.push(`at rest: ${what}`);
   };
-  expect(state.turns.length === 0, `turns are held: ${JSON.stringify(state.turns)}`);
+  for (const { operation } of state.turns)
+    complaints.push(`at rest: a turn is held: ${await describeHolder(system, operation)}`);
   expect(state.queue.length === 0, `the queue is not empty: ${JSON.stringify(state.queue)}`);
   expect(status.turns.length === 0, `the agent's fence is held: ${JSON.stringify(status.turns)}`);
   expect(!status.degraded_mode, `still degraded: ${status.degraded_reason}`);
