@@ -195,7 +195,12 @@ describe('a lease', { timeout: 60_000 }, () => {
     // A later holder of the GPU has a higher token; and a part of it is no lock.
     const { body: next } = await ask('GET', '/lease/next');
     expect(Object.values(next['fencing_tokens'] as Record<string, number>)[0]).toBeGreaterThan(token ?? 0);
-    expect((await ask('GET', '/status')).body).toMatchObject({ lock: { holder: null }, leases: [{ id: 'next' }] });
+    // While an operation has its turn, the lock is that one's.
+    await vi.waitFor(
+      async () =>
+        expect((await ask('GET', '/status')).body).toMatchObject({ lock: { holder: null }, leases: [{ id: 'next' }] }),
+      10_000,
+    );
     await ask('DELETE', '/lease/next');
     await isOver('next');
     expect(await ask('DELETE', '/lease/next')).toMatchObject({
