@@ -16,6 +16,8 @@ import { measuredUse, usedMbOf } from './vram.js';
 /** Of the unload's time, so much is the grace for requests in flight (M4: the grace is included). */
 const GRACE_SHARE = 0.4;
 const LOOK_EVERY_MS = 100;
+/** The reader asks at most once a second whether the list is empty, and the answer takes its time. */
+const LIST_WAIT_MS = 2_000;
 
 /** Unloads, and proves it: Ollama lists it no more, and a later sample shows the memory back (M6, law 2). */
 export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSignal): Promise<StepResult> {
@@ -41,7 +43,7 @@ export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSig
     if (isThere()) {
       const graceMs = Math.ceil(attemptMs(step, agent.policy) * GRACE_SHARE);
       await agent.gates.drain(step.tenant, graceMs, signal);
-      begun = await letGo(agent, call, before, signal);
+      begun = await letGo(agent, call, await listedSample(agent, signal), usedMbOf(before), signal);
     }
     begun ??= noteBegun(agent, call, beforeMb);
     const goneAt = agent.now();
@@ -86,15 +88,35 @@ function noteBegun(agent: Agent, { step, operation }: StepCall, beforeMb: Proof[
   });
 }
 
+/**
+ * The picture that the proof goes by. When the last process has crashed, its list is not known until a query has shown that
+ * it is empty; without it nobody can tell such a model from one whose memory is stuck (pain 3).
+ */
+async function listedSample(agent: Agent, signal: AbortSignal): Promise<GpuSample> {
+  const until = agent.now() + LIST_WAIT_MS;
+  const { gpus } = agent.sampler.latest();
+  const isEverListed = gpus.some(({ uuid }) => agent.sampler.history(uuid).some(({ processes }) => processes !== null));
+  while (isEverListed && agent.sampler.latest().processes === null && agent.now() < until) {
+    await pause(LOOK_EVERY_MS, signal);
+  }
+  return agent.sampler.latest();
+}
+
 /** Asks Ollama to drop the model, and looks every 100 ms until it lists it no more. */
-async function letGo(agent: Agent, call: StepCall, before: GpuSample, signal: AbortSignal): Promise<Begun> {
+async function letGo(
+  agent: Agent,
+  call: StepCall,
+  picture: GpuSample,
+  beforeMb: Proof['beforeMb'],
+  signal: AbortSignal,
+): Promise<Begun> {
   const { reclaims, watch } = agent;
   const { tenant } = call.step;
   const holdings = agent.observation().tenants.find((one) => one.id === tenant)?.holdings ?? [];
   // It is there: what an earlier unload left to prove is over.
   reclaims.cancel(tenant);
-  reclaims.begin(tenant, holdings, agent.pids(tenant), before, agent.options.readerKind !== 'declared');
-  const begun = noteBegun(agent, call, usedMbOf(before));
+  reclaims.begin(tenant, holdings, agent.pids(tenant), picture, agent.options.readerKind !== 'declared');
+  const begun = noteBegun(agent, call, beforeMb);
   await agent.ollama.unload(tenantName(tenant), { signal });
   for (;;) {
     await watch.look();

@@ -65,8 +65,7 @@ export function proveReclaimed(reclaim: ReclaimCase, samples: ReclaimSample[]): 
     return `used memory dropped by ${Math.round(drop.figureMb)} MB`;
   }
   if (!isStable(samples)) return null;
-  if (wasGoneBefore(reclaim, own) || wasBackBefore(reclaim, last))
-    return 'its process was gone before, and used memory is stable';
+  if (wasGoneBefore(reclaim, own)) return 'its process was gone before, and used memory is stable';
   // It was on no list: it was part of what no process explained, and a part of it may have been back by then.
   if (isOnNoList(reclaim) && drop !== null && drop.atLeastMb >= unexplainedMb(reclaim) * SHARE) {
     return `the rest of it came back, ${Math.round(drop.figureMb)} MB, and used memory is stable`;
@@ -127,12 +126,6 @@ function reallyHeldMb({ heldMb, processesBefore }: ReclaimCase, own: number[]): 
 /** Nothing on the list was it, or could have been it, and no unexplained memory was as large as it. */
 function wasGoneBefore(reclaim: ReclaimCase, own: number[]): boolean {
   return !isHidden(reclaim) && (isListLate(reclaim, own) || isOnNoList(reclaim));
-}
-
-/** Nobody listed the processes then, but the card used less than it alone would have held; and now none could be it. */
-function wasBackBefore({ beforeMb, heldMb, processesBefore }: ReclaimCase, { processes }: ReclaimSample): boolean {
-  if (processesBefore !== null || beforeMb === null || processes === null) return false;
-  return beforeMb < heldMb * SHARE && largeOn(processes, heldMb).length === 0;
 }
 
 function isOnNoList({ processesBefore, ownPids, heldMb }: ReclaimCase): boolean {

@@ -74,11 +74,9 @@ describe('memory is proven to be back', () => {
     const late = reclaim({ beforeMb: 800 });
     expect(proveReclaimed(late, times(5, sample(800, [[7, 10_500]])))).toBeNull();
     expect(proveReclaimed(late, times(5, sample(800)))).toContain('was gone before');
-    // There was no list in that moment, but the card cannot have held it.
-    const unlisted = reclaim({ beforeMb: 800, processesBefore: null, ownPids: [] });
-    expect(proveReclaimed(unlisted, times(5, sample(800)))).toContain('was gone before');
-    expect(proveReclaimed(unlisted, times(5, sample(800, [[7, 10_500]])))).toBeNull();
-    expect(proveReclaimed(unlisted, times(5, sample(800, null)))).toBeNull();
+    // Without a list it may have been a model that was still loading, whose memory is stuck.
+    const unlisted = reclaim({ beforeMb: 2_800, processesBefore: null, ownPids: [] });
+    expect(proveReclaimed(unlisted, times(9, sample(2_800)))).toBeNull();
     // A stranger that the list shows still says nothing about ours.
     const beside = reclaim({
       beforeMb: 11_300,
