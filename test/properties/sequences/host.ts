@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { WorkflowHandle } from '@temporalio/client';
+import { vi } from 'vitest';
 import { hostWorkflow } from '../../../src/activities/control.js';
 import { SIGNAL } from '../../../src/contracts/messages.js';
 import { CONTROL_QUEUE, modelTenant, SEARCH_ATTRIBUTES, workflowId } from '../../../src/contracts/names.js';
@@ -14,6 +15,8 @@ import type { Action, Sequence } from './actions.js';
 
 const AT_ONCE = 4;
 const LOOK_MS = 150;
+/** A signal's operation has begun by then, also on a busy machine and after other switches. */
+const HEARD_MS = 30_000;
 /** An embedding of CLIP ViT-B/32. */
 const DIMENSION = 512;
 
@@ -92,7 +95,7 @@ export class RandomHost {
     const { simulator } = this.system;
     switch (action.do) {
       case 'mode':
-        if (action.via === 'signal') await this.signalMode(action.mode);
+        if (action.via === 'signal') this.track(this.awaitSignalled(action, await this.signalMode(action.mode)));
         else this.call(action, { kind: 'mode', mode: action.mode });
         return;
       case 'load':
@@ -191,6 +194,11 @@ export class RandomHost {
       searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
     });
     this.handles.push(handle);
+    return this.toldBy(handle);
+  }
+
+  private async toldBy(handle: WorkflowHandle): Promise<Omit<Told, 'action'>> {
+    const { workflowId: id } = handle;
     try {
       return { workflowId: id, outcome: (await handle.result()) as OperationOutcome, error: null };
     } catch (error) {
@@ -198,13 +206,21 @@ export class RandomHost {
     }
   }
 
-  private async signalMode(mode: string): Promise<void> {
+  private async signalMode(mode: string): Promise<WorkflowHandle> {
     const { client, host } = this.system;
+    const request = randomUUID().slice(0, 8);
     await client.workflow.signalWithStart('gpuHost', {
       ...hostWorkflow(host),
       signal: SIGNAL.switchMode,
-      signalArgs: [{ mode, request: randomUUID().slice(0, 8) }],
+      signalArgs: [{ mode, request }],
     });
+    return client.workflow.getHandle(workflowId.modeTransition(host, request));
+  }
+
+  /** Nobody waits for a signal, but the sequence: it is not at rest before the host has heard it. */
+  private async awaitSignalled(action: Action, handle: WorkflowHandle): Promise<void> {
+    await vi.waitFor(() => handle.describe(), { timeout: HEARD_MS, interval: LOOK_MS });
+    this.trace.told.push({ ...(await this.toldBy(handle)), action: JSON.stringify(action) });
   }
 
   private async generate(action: Action & { do: 'generate' }): Promise<void> {
