@@ -58,7 +58,13 @@ async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
       // One that has crashed gives nothing back any more (pain 3); one that hangs is on the driver's list.
       const mayHold = before.processes?.some(({ pid }) => pid === old?.pid) ?? true;
       if (old?.gpu && (mayHold || (await agent.embedder.alive()))) {
-        agent.reclaims.begin(EMBEDDER, held, [old.pid], before, measured);
+        agent.reclaims.begin(EMBEDDER, {
+          holdings: held,
+          ownPids: [old.pid],
+          pidsOfOthers: agent.pidsOfOthers(EMBEDDER),
+          sample: before,
+          measured,
+        });
       }
       begun = noteBegun(agent, call, beforeMb, old && (old.gpu ?? CPU));
       try {

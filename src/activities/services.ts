@@ -198,12 +198,17 @@ function noteStop(agent: Agent, tenant: string, workflowId: string, beforeMb: Pr
 /** What its processes hold is to be proven free once they have ended. */
 function watchMemory(agent: Agent, tenant: string): void {
   const { reclaims } = agent;
-  const before = agent.sampler.latest();
-  const pids = agent.pids(tenant);
-  const listed = (before.processes ?? []).filter((one) => pids.includes(one.pid) && (one.usedMb ?? 0) > 0);
+  const sample = agent.sampler.latest();
+  const ownPids = agent.pids(tenant);
+  const listed = (sample.processes ?? []).filter((one) => ownPids.includes(one.pid) && (one.usedMb ?? 0) > 0);
   const byGpu = new Map<string, number>();
   for (const { uuid, usedMb } of listed) byGpu.set(uuid, (byGpu.get(uuid) ?? 0) + (usedMb ?? 0));
   reclaims.cancel(tenant);
-  const holdings = [...byGpu].map(([device, mb]) => ({ device, mb }));
-  reclaims.begin(tenant, holdings, pids, before, agent.options.readerKind !== 'declared');
+  reclaims.begin(tenant, {
+    holdings: [...byGpu].map(([device, mb]) => ({ device, mb })),
+    ownPids,
+    pidsOfOthers: agent.pidsOfOthers(tenant),
+    sample,
+    measured: agent.options.readerKind !== 'declared',
+  });
 }

@@ -115,7 +115,13 @@ async function letGo(
   const holdings = agent.observation().tenants.find((one) => one.id === tenant)?.holdings ?? [];
   // It is there: what an earlier unload left to prove is over.
   reclaims.cancel(tenant);
-  reclaims.begin(tenant, holdings, agent.pids(tenant), picture, agent.options.readerKind !== 'declared');
+  reclaims.begin(tenant, {
+    holdings,
+    ownPids: agent.pids(tenant),
+    pidsOfOthers: agent.pidsOfOthers(tenant),
+    sample: picture,
+    measured: agent.options.readerKind !== 'declared',
+  });
   const begun = noteBegun(agent, call, beforeMb);
   await agent.ollama.unload(tenantName(tenant), { signal });
   for (;;) {

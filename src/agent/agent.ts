@@ -145,6 +145,12 @@ export class Agent {
     return pidsOf({ sample: this.sampler.latest(), watch: this.watch }, tenant);
   }
 
+  /** The processes of every other tenant that is there, where they are known. */
+  pidsOfOthers(tenant: string): number[] {
+    const others = this.observation().tenants.filter(({ id, holdings }) => id !== tenant && holdings.length > 0);
+    return others.flatMap(({ id }) => this.pids(id));
+  }
+
   setWorking(tenant: string, what: 'loading' | 'unloading' | null): void {
     if (what === null) this.working.delete(tenant);
     else this.working.set(tenant, what);

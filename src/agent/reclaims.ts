@@ -19,11 +19,23 @@ interface Pending {
 }
 
 /** A case as it lies on disk. */
-export type StoredReclaim = Omit<ReclaimCase, 'processesBefore' | 'others'> & {
+export type StoredReclaim = Omit<ReclaimCase, 'processesBefore' | 'others' | 'pidsOfOthers'> & {
   processesBefore: [number, number | null][] | null;
   /** An agent of an older version stored none. */
   others?: ReclaimCase['others'];
+  pidsOfOthers?: number[];
 };
+
+/** What was there before an unload. */
+export interface Before {
+  holdings: Holding[];
+  /** The tenant's processes, and those of other tenants, as far as they are known. */
+  ownPids: number[];
+  pidsOfOthers: number[];
+  sample: GpuSample;
+  /** False where there is no reading of used memory (P9): nothing can be proven then, and the proof says so. */
+  measured: boolean;
+}
 
 /** Samples kept per GPU while a proof is awaited. */
 const KEPT = 50;
@@ -40,22 +52,20 @@ export class Reclaims {
 
   constructor(private readonly now: () => number) {}
 
-  /**
-   * Remembers what was there before an unload. A repeated begin keeps the first picture.
-   * @param measured false where there is no reading of used memory (P9): nothing can be proven then, and the proof says so
-   */
-  begin(tenant: string, holdings: Holding[], ownPids: number[], before: GpuSample, measured: boolean): void {
+  /** Remembers what was there before an unload. A repeated begin keeps the first picture. */
+  begin(tenant: string, { holdings, ownPids, pidsOfOthers, sample, measured }: Before): void {
     if (this.pending.has(tenant)) return;
     this.proofs.delete(tenant);
     const cases = holdings
       .filter((holding) => holding.device !== CPU)
       .map((holding) => ({
         gpu: holding.device,
-        beforeMb: sampleOf(before, holding.device).usedMb,
+        beforeMb: sampleOf(sample, holding.device).usedMb,
         heldMb: holding.mb,
-        processesBefore: sampleOf(before, holding.device).processes,
+        processesBefore: sampleOf(sample, holding.device).processes,
         ownPids,
-        others: this.othersOn(holding.device, before),
+        pidsOfOthers,
+        others: this.othersOn(holding.device, sample),
       }));
     if (cases.length === 0) this.proofs.set(tenant, 'it held nothing on a GPU');
     else if (!measured) this.proofs.set(tenant, 'not measured: there is no reading of used memory');
@@ -101,6 +111,7 @@ export class Reclaims {
       ...one,
       processesBefore: one.processesBefore && new Map(one.processesBefore),
       others: one.others ?? [],
+      pidsOfOthers: one.pidsOfOthers ?? [],
     }));
     if (cases.length === 0) this.proofs.set(tenant, 'nothing that can be measured was to come back');
     else this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: this.now(), failed: false });

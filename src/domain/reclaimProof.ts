@@ -13,6 +13,8 @@ export interface ReclaimCase {
   processesBefore: Listed | null;
   /** The tenant's own processes, where they are known. */
   ownPids: number[];
+  /** Processes that hold other tenants of ours, as far as they are known. */
+  pidsOfOthers: number[];
   /** Other reclaims of ours that may give memory back on this GPU after the reading before. */
   others: OtherReclaim[];
 }
@@ -31,6 +33,8 @@ export interface ReclaimSample {
 
 /** A drop of this share of what was held counts as all of it: contexts and pools round the figures (as Ollama does). */
 const SHARE = 0.75;
+/** What a process has beyond this share of what was held is not ours, if another tenant is known to be in it. */
+const TOO_LARGE = 1.25;
 /** Readings within this many MB of each other are stable. */
 const STABLE_MB = 32;
 /** So many stable samples in a row mean that nothing is being given back any more. */
@@ -82,7 +86,7 @@ function ownListed({ processesBefore, ownPids, ...reclaim }: ReclaimCase): numbe
   if (ownPids.length > 0) return ownPids.filter((pid) => processesBefore.has(pid));
   if (isHidden({ processesBefore, ownPids, ...reclaim })) return [];
   const others = reclaim.others.flatMap(({ pids }) => pids);
-  const suspects = largeOn(processesBefore, reclaim.heldMb).filter((pid) => !others.includes(pid));
+  const suspects = suspectsOn(processesBefore, reclaim).filter((pid) => !others.includes(pid));
   return suspects.length === 1 ? suspects : [];
 }
 
@@ -99,8 +103,13 @@ function isStillListed(
   return total(processesBefore) - total(processes) < heldMb * SHARE;
 }
 
-const largeOn = (list: Listed, heldMb: number): number[] =>
-  [...list].filter(([, mb]) => mb !== null && mb >= heldMb * SHARE).map(([pid]) => pid);
+/** Those that could be it by their size. Of Ollama's runners of one size nobody knows which model each one has. */
+const suspectsOn = (list: Listed, { heldMb, pidsOfOthers }: Pick<ReclaimCase, 'heldMb' | 'pidsOfOthers'>): number[] =>
+  [...list]
+    .filter(
+      ([pid, mb]) => mb !== null && mb >= heldMb * SHARE && !(pidsOfOthers.includes(pid) && mb > heldMb * TOO_LARGE),
+    )
+    .map(([pid]) => pid);
 
 /** Memory that no listed process explains is as large as it: a container hides processes, or figures are missing. */
 const isHidden = (reclaim: ReclaimCase): boolean => unexplainedMb(reclaim) >= reclaim.heldMb * SHARE;
@@ -128,10 +137,10 @@ function wasGoneBefore(reclaim: ReclaimCase, own: number[]): boolean {
   return !isHidden(reclaim) && (isListLate(reclaim, own) || isOnNoList(reclaim));
 }
 
-function isOnNoList({ processesBefore, ownPids, heldMb }: ReclaimCase): boolean {
+function isOnNoList({ processesBefore, ownPids, ...reclaim }: ReclaimCase): boolean {
   if (processesBefore === null) return false;
   if (ownPids.length > 0) return !ownPids.some((pid) => processesBefore.has(pid));
-  return largeOn(processesBefore, heldMb).length === 0;
+  return suspectsOn(processesBefore, reclaim).length === 0;
 }
 
 /** The card used less in all than the list claimed for this tenant alone: its memory was back, and the list was late. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { GpuProcess, GpuSample } from '../../src/adapters/gpu/reader.js';
-import { Reclaims } from '../../src/agent/reclaims.js';
+import { type Before, Reclaims } from '../../src/agent/reclaims.js';
 
 const A = 'model/a';
 const RUNNER = 500;
@@ -25,10 +25,24 @@ const sample = (takenAt: number, used: Record<string, number | null>, processes:
   problem: null,
 });
 
+const begin = (reclaims: Reclaims, tenant: string, before: Partial<Before>): void =>
+  reclaims.begin(tenant, {
+    holdings: [],
+    ownPids: [],
+    pidsOfOthers: [],
+    sample: sample(0, {}),
+    measured: true,
+    ...before,
+  });
+
 function unloading() {
   const clock = { now: 1_000 };
   const reclaims = new Reclaims(() => clock.now);
-  reclaims.begin(A, [{ device: 'g0', mb: 10_500 }], [RUNNER], sample(900, { g0: 11_300 }, [runner(10_500)]), true);
+  begin(reclaims, A, {
+    holdings: [{ device: 'g0', mb: 10_500 }],
+    ownPids: [RUNNER],
+    sample: sample(900, { g0: 11_300 }, [runner(10_500)]),
+  });
   return { clock, reclaims };
 }
 
@@ -63,13 +77,11 @@ describe('memory that waits for its proof', () => {
       { device: 'g1', mb: 9_000 },
       { device: 'cpu', mb: 500 },
     ];
-    reclaims.begin(
-      A,
+    begin(reclaims, A, {
       holdings,
-      [RUNNER],
-      sample(0, { g0: 9_000, g1: 9_000 }, [runner(9_000), runner(9_000, 'g1')]),
-      true,
-    );
+      ownPids: [RUNNER],
+      sample: sample(0, { g0: 9_000, g1: 9_000 }, [runner(9_000), runner(9_000, 'g1')]),
+    });
     reclaims.gone(A);
     reclaims.take(sample(1, { g0: 0, g1: 9_000 }, [runner(9_000, 'g1')]));
     expect(reclaims.unproven(A)).toEqual([{ device: 'g1', mb: 9_000 }]);
@@ -113,16 +125,16 @@ describe('memory that waits for its proof', () => {
   it('keeps its first picture when an attempt is repeated', () => {
     const { reclaims } = unloading();
     reclaims.gone(A);
-    reclaims.begin(A, [{ device: 'g0', mb: 10_500 }], [], sample(1_500, { g0: 800 }), true);
+    begin(reclaims, A, { holdings: [{ device: 'g0', mb: 10_500 }], sample: sample(1_500, { g0: 800 }) });
     reclaims.take(sample(1_600, { g0: 800 }));
     expect(reclaims.proof(A)).toBe('used memory dropped by 10500 MB');
   });
 
   it('has nothing to prove where nothing was held, or nothing is measured (P9), and says so', () => {
     const reclaims = new Reclaims(() => 0);
-    reclaims.begin(A, [{ device: 'cpu', mb: 10_500 }], [], sample(0, {}), true);
+    begin(reclaims, A, { holdings: [{ device: 'cpu', mb: 10_500 }], sample: sample(0, {}) });
     expect([reclaims.has(A), reclaims.proof(A)]).toEqual([false, 'it held nothing on a GPU']);
-    reclaims.begin(A, [{ device: 'g0', mb: 10_500 }], [], sample(0, { g0: null }), false);
+    begin(reclaims, A, { holdings: [{ device: 'g0', mb: 10_500 }], sample: sample(0, { g0: null }), measured: false });
     expect([reclaims.has(A), reclaims.proof(A)]).toEqual([false, 'not measured: there is no reading of used memory']);
   });
 
@@ -133,8 +145,8 @@ describe('memory that waits for its proof', () => {
     const late = [runner(10_500), other(4_096)];
     const before = sample(950, { g0: 15_396 }, late);
     reclaims.cancel(A);
-    reclaims.begin(A, [{ device: 'g0', mb: 10_500 }], [RUNNER], before, true);
-    reclaims.begin('service/b', [{ device: 'g0', mb: 4_096 }], [600], before, true);
+    begin(reclaims, A, { holdings: [{ device: 'g0', mb: 10_500 }], ownPids: [RUNNER], sample: before });
+    begin(reclaims, 'service/b', { holdings: [{ device: 'g0', mb: 4_096 }], ownPids: [600], sample: before });
     reclaims.gone(A);
     reclaims.gone('service/b');
     reclaims.take(sample(1_100, { g0: 800 }, [runner(10_500)]));
@@ -147,9 +159,9 @@ describe('memory that waits for its proof', () => {
   it('counts what another one gave back before this one began to nobody twice', () => {
     const reclaims = new Reclaims(() => 0);
     const hidden = (takenAt: number, usedMb: number) => sample(takenAt, { g0: usedMb });
-    reclaims.begin(A, [{ device: 'g0', mb: 8_000 }], [], hidden(0, 12_800), true);
+    begin(reclaims, A, { holdings: [{ device: 'g0', mb: 8_000 }], sample: hidden(0, 12_800) });
     reclaims.gone(A);
-    reclaims.begin('service/b', [{ device: 'g0', mb: 4_000 }], [], hidden(1, 4_800), true);
+    begin(reclaims, 'service/b', { holdings: [{ device: 'g0', mb: 4_000 }], sample: hidden(1, 4_800) });
     reclaims.gone('service/b');
     for (const takenAt of [2, 3, 4, 5]) reclaims.take(hidden(takenAt, 800));
     expect(reclaims.proof(A)).toBe('used memory dropped by 8000 MB');
@@ -159,8 +171,8 @@ describe('memory that waits for its proof', () => {
   it('waits for no memory of one that is there again', () => {
     const reclaims = new Reclaims(() => 0);
     const hidden = (takenAt: number, usedMb: number) => sample(takenAt, { g0: usedMb });
-    reclaims.begin(A, [{ device: 'g0', mb: 8_000 }], [], hidden(0, 12_800), true);
-    reclaims.begin('service/b', [{ device: 'g0', mb: 4_000 }], [], hidden(0, 12_800), true);
+    begin(reclaims, A, { holdings: [{ device: 'g0', mb: 8_000 }], sample: hidden(0, 12_800) });
+    begin(reclaims, 'service/b', { holdings: [{ device: 'g0', mb: 4_000 }], sample: hidden(0, 12_800) });
     reclaims.gone('service/b');
     for (const takenAt of [2, 3, 4, 5]) reclaims.take(hidden(takenAt, 8_800));
     expect(reclaims.has('service/b')).toBe(true);

@@ -91,7 +91,13 @@ describe('the status (M14)', () => {
     pieces.ollama.put(NAME);
     await look(pieces);
     const { agent } = pieces;
-    agent.reclaims.begin(VLM, [{ device: CARD, mb: 10_752 }], agent.pids(VLM), agent.sampler.latest(), true);
+    agent.reclaims.begin(VLM, {
+      holdings: [{ device: CARD, mb: 10_752 }],
+      ownPids: agent.pids(VLM),
+      pidsOfOthers: [],
+      sample: agent.sampler.latest(),
+      measured: true,
+    });
     pieces.ollama.drop(NAME);
     pieces.card.stuckMb = 10_752;
     agent.reclaims.gone(VLM);

@@ -8,6 +8,7 @@ const reclaim = (change: Partial<ReclaimCase> = {}): ReclaimCase => ({
   heldMb: 10_500,
   processesBefore: new Map([[7, 10_500]]),
   ownPids: [7],
+  pidsOfOthers: [],
   others: [],
   ...change,
 });
@@ -88,6 +89,29 @@ describe('memory is proven to be back', () => {
     expect(proveReclaimed(beside, times(9, sample(11_300)))).toBeNull();
     const falling = [900, 850, 800, 750, 700].map((mb) => sample(mb));
     expect(proveReclaimed(crashed, falling)).toBeNull();
+  });
+
+  describe('when the holder crashed before, beside another model of ours (pain 3)', () => {
+    const beside = (change: Partial<ReclaimCase>) =>
+      reclaim({ beforeMb: 12_300, heldMb: 6_300, ownPids: [], ...change });
+
+    it('that is larger: its process is known, and explains what is used', () => {
+      const larger = beside({ processesBefore: new Map([[8, 11_500]]), pidsOfOthers: [8] });
+      expect(proveReclaimed(larger, times(5, sample(12_300, [[8, 11_500]])))).toContain('was gone before');
+      // Nobody knows whose process it is.
+      const unknown = beside({ processesBefore: new Map([[8, 11_500]]) });
+      expect(proveReclaimed(unknown, times(9, sample(12_300, [[8, 11_500]])))).toBeNull();
+    });
+
+    it('of its size: of two runners that are alike, nobody knows whose the last one is', () => {
+      const alike = beside({ beforeMb: 7_300, processesBefore: new Map([[8, 6_500]]), pidsOfOthers: [8] });
+      expect(proveReclaimed(alike, times(9, sample(7_300, [[8, 6_500]])))).toBeNull();
+    });
+
+    it('that is larger, while its own memory is stuck and on no list', () => {
+      const stuck = beside({ beforeMb: 18_600, processesBefore: new Map([[8, 11_500]]), pidsOfOthers: [8] });
+      expect(proveReclaimed(stuck, times(9, sample(18_600, [[8, 11_500]])))).toBeNull();
+    });
   });
 
   // The reading before may be of any moment of the crash; the list beside it may be older or newer.

@@ -11,6 +11,8 @@ interface Stranger {
   mb: number[];
   /** Its figure is `[N/A]`; then nobody can see it change, so it does not. */
   noFigure: boolean;
+  /** It is known to be in another tenant of ours. */
+  known: boolean;
 }
 
 interface World {
@@ -29,6 +31,7 @@ const stranger = (pid: number): fc.Arbitrary<Stranger> =>
     pid: fc.constant(pid),
     mb: fc.array(amount, { minLength: MOMENTS + 1, maxLength: MOMENTS + 1 }),
     noFigure: fc.boolean(),
+    known: fc.boolean(),
   });
 
 const world = (lists: World['list'][]): fc.Arbitrary<World> =>
@@ -64,6 +67,7 @@ function caseOf(w: World): ReclaimCase {
     heldMb: w.heldMb,
     processesBefore: before.processes,
     ownPids,
+    pidsOfOthers: w.strangers.filter(({ known }) => known).map(({ pid }) => pid),
     others: [],
   };
 }
@@ -193,6 +197,7 @@ describe('the proof that memory is back (law 2)', () => {
           heldMb: p.ours.mb,
           processesBefore: before.processes,
           ownPids: pids(OURS),
+          pidsOfOthers: pids(8),
           others: [{ tenant: 'service/other', pids: pids(OTHER), mb: p.other.mb }],
         };
         const samples = Array.from({ length: 28 }, (_, n) => seen(p, n + 1));
