@@ -96,7 +96,8 @@ async function listedSample(agent: Agent, signal: AbortSignal): Promise<GpuSampl
   const until = agent.now() + LIST_WAIT_MS;
   const { gpus } = agent.sampler.latest();
   const isEverListed = gpus.some(({ uuid }) => agent.sampler.history(uuid).some(({ processes }) => processes !== null));
-  while (isEverListed && agent.sampler.latest().processes === null && agent.now() < until) {
+  if (!isEverListed) return agent.sampler.latest();
+  while (agent.sampler.latest().processes === null && agent.now() < until) {
     await pause(LOOK_EVERY_MS, signal);
   }
   return agent.sampler.latest();
