@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    globalSetup: 'test/parts/temporalBinary.ts',
     // Two cores: more workers only make the real-time deadlines of the requirements wait for each other.
     maxWorkers: 2,
     testTimeout: 60_000,

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { performance } from 'node:perf_hooks';
-import { testBinary } from '../test/parts/temporal.js';
+import { testBinary } from '../test/parts/temporalBinary.js';
 
 export interface Row {
   what: string;

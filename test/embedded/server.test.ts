@@ -15,7 +15,7 @@ import { lives } from '../../src/embedded/processProof.js';
 import { serverFiles } from '../../src/embedded/record.js';
 import { type EmbeddedOptions, ensureServer, findRunning, NAMESPACE, stopServer } from '../../src/embedded/server.js';
 import { freePort } from '../parts/ports.js';
-import { testBinary } from '../parts/temporal.js';
+import { testBinary } from '../parts/temporalBinary.js';
 
 const freePorts = async () => ({ port: await freePort(), uiPort: await freePort() });
 

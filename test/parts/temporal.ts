@@ -6,12 +6,10 @@ import { join } from 'node:path';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 
 import type { Binary } from '../../src/embedded/binary.js';
-import { findServer } from '../../src/embedded/findServer.js';
-import { cached } from '../../src/embedded/links/cached.js';
-import { onPath } from '../../src/embedded/links/onPath.js';
 import { ensureSearchAttributes } from '../../src/embedded/namespace.js';
 import { ensureServer, NAMESPACE, stopServer } from '../../src/embedded/server.js';
 import { freePort } from './ports.js';
+import { testBinary } from './temporalBinary.js';
 
 export interface TestServer {
   /** host:port of gRPC. */
@@ -25,14 +23,6 @@ export interface TestServer {
   /** Brings it up again on the same ports and database. */
   restart(): Promise<void>;
   stop(): Promise<void>;
-}
-
-/** The `temporal` of this machine; tests do not fetch one. @throws when there is none: see README, "Tests". */
-export async function testBinary(): Promise<Binary> {
-  const cacheFolder = join(process.env['XDG_CACHE_HOME'] ?? join(process.env['HOME'] ?? '', '.cache'), 'vramflow');
-  const found = await findServer([onPath(process.env), cached(cacheFolder)]);
-  if (found.kind !== 'binary') throw new TypeError('The PATH and the cache hold programs only.');
-  return { path: found.path, server: found.server };
 }
 
 export interface TestServerOptions {
