@@ -5,7 +5,6 @@ import type { HostObservation } from './residency.js';
 export const SIGNAL = {
   /** To `gpuHost`. */
   requestTurn: 'requestTurn',
-  narrowTurn: 'narrowTurn',
   releaseTurn: 'releaseTurn',
   refuseEpoch: 'refuseEpoch',
   switchMode: 'switchMode',

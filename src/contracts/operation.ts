@@ -56,12 +56,6 @@ export interface TurnGrant {
   intents: Intents;
 }
 
-export interface TurnNarrowing {
-  operation: OperationRef;
-  /** The devices still needed; the others are free for the next. */
-  devices: string[];
-}
-
 export interface TurnRelease {
   operation: OperationRef;
   goal: OperationGoal;

@@ -30,7 +30,6 @@ export interface Turns {
 
 export type TurnEvent =
   | { kind: 'request'; request: TurnRequest }
-  | { kind: 'narrow'; operation: OperationRef; devices: string[] }
   | { kind: 'release'; operation: OperationRef }
   | { kind: 'refuse-epoch'; operation: OperationRef; highest: Epochs }
   | { kind: 'devices'; devices: string[]; highest: Epochs };
@@ -60,16 +59,6 @@ function reduce(turns: Turns, event: TurnEvent, nowMs: number): Reduced {
   switch (event.kind) {
     case 'request':
       return request(turns, event.request, nowMs);
-    case 'narrow':
-      return grantWhatCanBe(
-        {
-          ...turns,
-          held: turns.held.map((turn) =>
-            isSame(turn.operation, event.operation) ? narrowed(turn, event.devices) : turn,
-          ),
-        },
-        nowMs,
-      );
     case 'release':
       return grantWhatCanBe(
         {
@@ -186,11 +175,6 @@ function regrantAbove(turns: Turns, operation: OperationRef, highest: Epochs): R
 }
 
 const isSame = (a: OperationRef, b: OperationRef): boolean => a.runId === b.runId && a.workflowId === b.workflowId;
-
-function narrowed(turn: HeldTurn, devices: string[]): HeldTurn {
-  const held = turn.held.filter((device) => devices.includes(device));
-  return { ...turn, held, epochs: Object.fromEntries(held.map((device) => [device, turn.epochs[device] ?? 0])) };
-}
 
 const remembering = (released: string[], ended: OperationRef[]): string[] =>
   [...new Set([...released, ...ended.map((operation) => operation.runId)])].slice(-REMEMBERED_RELEASES);

@@ -141,7 +141,6 @@ class Host {
 
   private listen(): void {
     setHandler(signals.requestTurn, (request) => this.turnEvent({ kind: 'request', request }));
-    setHandler(signals.narrowTurn, ({ operation, devices }) => this.turnEvent({ kind: 'narrow', operation, devices }));
     setHandler(signals.refuseEpoch, ({ operation, highest }) =>
       this.turnEvent({ kind: 'refuse-epoch', operation, highest }),
     );

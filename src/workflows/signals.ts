@@ -7,17 +7,9 @@ import {
   type SwitchMode,
   type WaitingLease,
 } from '../contracts/messages.js';
-import type {
-  EpochRefusal,
-  OperationRef,
-  TurnGrant,
-  TurnNarrowing,
-  TurnRelease,
-  TurnRequest,
-} from '../contracts/operation.js';
+import type { EpochRefusal, OperationRef, TurnGrant, TurnRelease, TurnRequest } from '../contracts/operation.js';
 
 export const requestTurn = defineSignal<[TurnRequest]>(SIGNAL.requestTurn);
-export const narrowTurn = defineSignal<[TurnNarrowing]>(SIGNAL.narrowTurn);
 export const releaseTurn = defineSignal<[TurnRelease]>(SIGNAL.releaseTurn);
 export const refuseEpoch = defineSignal<[EpochRefusal]>(SIGNAL.refuseEpoch);
 export const switchMode = defineSignal<[SwitchMode]>(SIGNAL.switchMode);

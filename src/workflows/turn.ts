@@ -1,4 +1,4 @@
-/** An operation's side of its turn: asks, waits, narrows, releases. */
+/** An operation's side of its turn: asks, waits, releases. */
 import {
   ApplicationFailure,
   condition,

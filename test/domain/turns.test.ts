@@ -86,13 +86,6 @@ describe('a turn', () => {
     expect(said).toEqual([]);
   });
 
-  it('frees what it no longer needs, and is then granted no more than the rest', () => {
-    const events = [HOST, ask('a'), ask('b', { devices: ['cpu'] })];
-    const narrow: TurnEvent = { kind: 'narrow', operation: ref('a'), devices: ['g0'] };
-    expect(after(...events, narrow).said).toEqual(['grant b cpu:2', 'nobody waits, a']);
-    expect(after(...events, narrow, ask('a')).said).toEqual(['grant a g0:1']);
-  });
-
   it('is granted anew above the epochs that the agent has seen, once for one refusal', () => {
     const refused: TurnEvent = { kind: 'refuse-epoch', operation: ref('a'), highest: { g0: 41 } };
     expect(after(HOST, ask('a'), refused).said).toEqual(['grant a cpu:2 g0:42']);

@@ -9,7 +9,7 @@ const RUNS = { numRuns: 300 };
 /** What happens next; the numbers choose among what there is then. */
 type Move =
   | { do: 'ask'; mode: boolean; devices: string[] | 'all'; priority: number }
-  | { do: 'release' | 'narrow' | 'refuse' | 'again'; pick: number; keep: number }
+  | { do: 'release' | 'refuse' | 'again'; pick: number; keep: number }
   | { do: 'devices'; devices: string[] }
   | { do: 'new-chain' };
 
@@ -27,13 +27,7 @@ const move: fc.Arbitrary<Move> = fc.oneof(
   {
     weight: 7,
     arbitrary: fc.record({
-      do: fc.constantFrom(
-        'release' as const,
-        'release' as const,
-        'narrow' as const,
-        'refuse' as const,
-        'again' as const,
-      ),
+      do: fc.constantFrom('release' as const, 'release' as const, 'refuse' as const, 'again' as const),
       pick: fc.nat(),
       keep: fc.nat(),
     }),
@@ -88,10 +82,6 @@ class World {
         // Also of one that only waits, or has not even been heard of (out of order).
         const operation = at(this.asked, move.pick)?.operation;
         return operation && this.apply({ kind: 'release', operation });
-      }
-      case 'narrow': {
-        const holder = at(this.turns.held, move.pick);
-        return holder && this.apply({ kind: 'narrow', operation: holder.operation, devices: holder.held.slice(1) });
       }
       case 'refuse': {
         const holder = at(this.turns.held, move.pick);
