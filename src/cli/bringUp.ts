@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { ENVIRONMENT } from '../config/environment.js';
-import type { Folders } from '../config/folders.js';
+import { endpointFile, type Folders } from '../config/folders.js';
 import type { Loaded } from '../config/load.js';
 import { simulatedServices } from '../config/simulatedServices.js';
 import { SIMULATOR_VARIABLE } from '../config/simulatorOverlay.js';
@@ -139,7 +139,6 @@ function overridesAsEnvironment(set: Readonly<Record<string, string>>): NodeJS.P
 
 /** Where the agent says that it answers; null while it does not. */
 async function publishedUrl(where: Folders, host: string): Promise<string | null> {
-  const { endpointFile } = await import('../roles/agent.js');
   try {
     const { url } = JSON.parse(await readFile(endpointFile(where, host), 'utf8')) as { url: string };
     return url;

@@ -42,3 +42,9 @@ export function foldersOf(dataDir: string | undefined, where: Surroundings): Fol
     runtime: runtime && isAbsolute(runtime) ? join(runtime, APP) : join(state, 'run'),
   };
 }
+
+/** Where the agent of a host keeps its files. */
+export const agentFolder = (folders: Folders, host: string): string => join(folders.data, 'agents', host);
+/** Where it says at which address it answers. */
+export const endpointFile = (folders: Folders, host: string): string =>
+  join(agentFolder(folders, host), 'endpoint.json');

@@ -20,7 +20,7 @@ import { lockFolder } from '../agent/lock.js';
 import { OnDemand } from '../agent/onDemand.js';
 import { StateFile } from '../agent/stateFile.js';
 import { ensureToken } from '../agent/token.js';
-import type { Folders } from '../config/folders.js';
+import { agentFolder, endpointFile, type Folders } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
 import { webLink } from '../config/webUi.js';
 import { SIGNAL } from '../contracts/messages.js';
@@ -44,11 +44,6 @@ export interface AgentRole {
   signal: AbortSignal;
 }
 
-/** Where the agent of a host keeps its files. */
-export const agentFolder = (folders: Folders, host: string): string => join(folders.data, 'agents', host);
-/** Where it says at which address it answers. */
-export const endpointFile = (folders: Folders, host: string): string =>
-  join(agentFolder(folders, host), 'endpoint.json');
 export const tokenFile = (config: Config, folders: Folders): string =>
   config.agent.token_file ?? join(folders.data, 'token');
 

@@ -105,6 +105,20 @@ describe('a host whose Ollama or GPU reader goes away', { timeout: 60_000 }, () 
     ]);
   });
 
+  it('M16: no answer in time: degraded with that reason, VLM operations fail clearly, all recovers', async () => {
+    const since = fromNow(system);
+    system.simulator.faults.set('ollama-slow', { ms: 60_000 });
+    await system.until('degraded for that reason', ({ degraded_reason }) =>
+      /Ollama is not available: .* took too long/.test(degraded_reason ?? ''),
+    );
+    expectRefused(await system.cli('model', 'load', VLM), /Ollama/);
+    expect(await system.json(['embed', 'text', 'a red button'])).toMatchObject({ dimension: 512 });
+    expect(changesIn(since())).toEqual([]);
+    system.simulator.faults.clear();
+    await system.until('recovered by itself', (status) => !status.degraded_mode, RECOVERY_MS);
+    await system.until('at rest', (status) => status.turns.length === 0);
+  });
+
   it('M16: HTTP 500: degraded with that reason, the loaded VLM stays, no operation is carried out, all recovers', async () => {
     await system.json(['mode', 'recording']);
     const since = fromNow(system);
