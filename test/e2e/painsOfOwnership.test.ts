@@ -58,6 +58,27 @@ describe('pains of other products: who owns what', { timeout: 60_000 }, () => {
     await system.json(['mode', 'idle']);
   });
 
+  it('pain 5: Ollama dies and leaves a runner: its memory is not free, it is shown, and it is not killed', async () => {
+    await system.json(['model', 'load', MIDDLE]);
+    const { gpuHost, ollama } = system.simulator;
+    const [orphan] = gpuHost.processes.filter(({ kind, ended }) => kind === 'runner' && !ended);
+    if (orphan === undefined) throw new Error('there is no runner');
+    await ollama.stop(true);
+    await ollama.start();
+    const { processes } = await system.until(
+      'it counts as foreign',
+      ({ gpus: [gpu], degraded_mode }) => !degraded_mode && (gpu?.foreignMb ?? 0) > 6_000,
+      40_000,
+    );
+    expect(processes).toContainEqual(expect.objectContaining({ pid: orphan.pid }));
+    expect((await system.cli('can-fit', '20000')).code).not.toBe(0);
+    const { outcome } = await system.json<Printed>(['model', 'load', BIG]);
+    expect(outcome.status).toBe('done');
+    expect(orphan.ended).toBe(false);
+    void gpuHost.end(orphan);
+    await system.until('it has gone', ({ gpus: [gpu] }) => (gpu?.foreignMb ?? Number.POSITIVE_INFINITY) < 2_000);
+  });
+
   it("pain 6: a stranger's memory is seen and respected; the stranger is never touched", async () => {
     const since = fromNow(system);
     const game = stranger(system, 15_000, '/usr/games/game');

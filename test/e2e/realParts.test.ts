@@ -251,6 +251,27 @@ describe('real parts', () => {
       expect(outcome.status).toBe('done');
       expect(await resident(parts)).toEqual([parts.models.first, parts.models.second]);
     });
+
+    it('M16: kill -9 of Ollama in recording: degraded, and once it is back the model is loaded again', async (context) => {
+      require(context);
+      await system.json(['mode', 'recording']);
+      process.kill(parts.pid, 'SIGKILL');
+      await parts.ended;
+      await system.until('it is degraded', ({ degraded_mode }) => degraded_mode);
+      const again = await startRealOllama({ port: parts.port });
+      if ('skip' in again) throw new Error(again.skip);
+      try {
+        await system.until(
+          'the model is back',
+          ({ degraded_mode, vlm_state, turns }) => !degraded_mode && vlm_state === 'loaded' && turns.length === 0,
+          60_000,
+        );
+        expect(await resident(again)).toEqual([parts.models.first]);
+        expect((await system.status()).execution_mode).toBe('recording');
+      } finally {
+        await again.stop();
+      }
+    });
   });
 
   function require(context: TestContext): void {
