@@ -1,12 +1,15 @@
 /** Compose itself over docker-compose.yml: no image can be pulled in a test, but it can say what it would run. */
 import { readFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import { execa } from 'execa';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 
+import { checkFile } from '../../src/config/load.js';
 import { type Missing, requirePart } from '../parts/parts.js';
 
-type Compose = (options: { file?: string; env?: Record<string, string> }) => Promise<{
+/** `file`: a text in place of docker-compose.yml; `files`: names. */
+type Compose = (options: { file?: string; files?: readonly string[]; env?: Record<string, string> }) => Promise<{
   exitCode?: number | undefined;
   stdout: string;
   stderr: string;
@@ -20,10 +23,15 @@ async function findCompose(): Promise<Compose | Missing> {
     const { exitCode, stdout } = await execa(program, [...words, 'version', '--short'], { reject: false });
     // The first generation has other rules.
     if (exitCode !== 0 || /^v?1\./.test(stdout)) continue;
-    return ({ file, env = {} }) =>
+    return ({ file, files = [], env = {} }) =>
       execa(
         program,
-        [...words, ...(file === undefined ? [] : ['--file', '-', '--project-directory', '.']), ...CONFIG],
+        [
+          ...words,
+          ...(file === undefined ? [] : ['--file', '-', '--project-directory', '.']),
+          ...files.flatMap((name) => ['--file', name]),
+          ...CONFIG,
+        ],
         {
           reject: false,
           // Nothing of the surroundings but what starts the program: all other values come from .env.
@@ -48,6 +56,7 @@ const modelSchema = z.object({
       ports: z.array(z.object({ host_ip: z.string() })).optional(),
       volumes: z.array(z.object({ type: z.string(), source: z.string(), target: z.string() })).optional(),
       pid: z.string().optional(),
+      group_add: z.array(z.string()).optional(),
       deploy: z
         .object({
           resources: z.object({ reservations: z.object({ devices: z.array(z.object({ count: z.number() })) }) }),
@@ -89,6 +98,26 @@ describe('docker compose config', () => {
         target: services[worker]?.environment?.['VRAMFLOW_CONFIG'],
       });
     }
+  });
+
+  it('gives the agent Docker’s socket and its group where the user puts the other file over it, and nobody else', async ({
+    skip,
+  }) => {
+    if ('skip' in found) return skip(found.skip);
+    const files = ['docker-compose.yml', 'docker-compose.services.yml'];
+    const { exitCode, stdout } = await found({ files, env: { DOCKER_GID: '998' } });
+    expect(exitCode).toBe(0);
+    const { services } = modelSchema.parse(JSON.parse(stdout));
+    const socket = { type: 'bind', source: '/var/run/docker.sock', target: '/var/run/docker.sock' };
+    // Where vramflow looks for it.
+    expect(checkFile('examples/media-pipeline.yaml', homedir()).config.docker.socket).toBe(socket.target);
+    const mounts = Object.entries(services).flatMap(([name, { volumes = [], group_add }]) =>
+      volumes.filter(({ target }) => target === socket.target).map((volume) => ({ name, group_add, volume })),
+    );
+    expect(mounts).toEqual([{ name: 'agent', group_add: ['998'], volume: socket }]);
+    const without = await found({ files });
+    expect(without.exitCode).not.toBe(0);
+    expect(without.stderr).toMatch(/DOCKER_GID.*stat -c %g/);
   });
 
   it.for([

@@ -33,6 +33,11 @@ export interface SystemOptions {
   preset?: string | null;
   speed?: number;
   seed?: number;
+  /**
+   * Makes the containers of the configuration on a real daemon, and says its socket; what they hold is then played as that of
+   * processes. Default: the simulated daemon has them.
+   */
+  realContainers?: (simulator: RunningSimulator) => Promise<string>;
   /** Written as the project's file. */
   config?: Record<string, unknown>;
   /** A server that several systems share; it is then not stopped with this one. */
@@ -88,11 +93,13 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   writeFileSync(projectFile, stringify({ ...options.config, host, data_dir: join(folder, 'data') }));
   const played = simulatedServices(checkFile(projectFile, folder).config);
   const servicesFile = join(folder, 'services.json');
-  if (played !== null) writeFileSync(servicesFile, JSON.stringify(played));
+  const { realContainers } = options;
+  if (played !== null) writeFileSync(servicesFile, JSON.stringify(realContainers ? asProcesses(played) : played));
   const simulator =
     preset === null
       ? null
       : await startSimulator({ preset, speed, seed, ...(played === null ? {} : { servicesFile }) });
+  const docker = simulator && realContainers ? { docker: await realContainers(simulator) } : {};
   const env: NodeJS.ProcessEnv = {
     ...process.env,
     HOME: folder,
@@ -101,7 +108,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
     VRAMFLOW_TEMPORAL_ADDRESS: temporal.address,
     VRAMFLOW_AGENT_LISTEN: '127.0.0.1:0',
     ...options.env,
-    ...(simulator ? { VRAMFLOW_SIMULATOR: JSON.stringify(simulator.info) } : {}),
+    ...(simulator ? { VRAMFLOW_SIMULATOR: JSON.stringify({ ...simulator.info, ...docker }) } : {}),
   };
   const { config } = loadConfig({ argv: { overrides: {} }, env, cwd: folder, homeDir: folder });
   const connection = await Connection.connect({ address: temporal.address });
@@ -192,6 +199,12 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   if (!options.sharesControl) system.startControl();
   await system.startAgent();
   return system;
+}
+
+/** All that can be played, as real processes that hold simulated memory. */
+function asProcesses(played: object): object {
+  const { programs, containers } = played as Record<'programs' | 'containers', object[]>;
+  return { programs: [...programs, ...containers], containers: [] };
 }
 
 /** Registered with its host, described, and at rest: from here on a test's own actions count. */
