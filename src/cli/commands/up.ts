@@ -48,11 +48,14 @@ export function upCommand(context: CliContext): Command {
 
 async function up(command: Command, context: CliContext, options: UpOptions): Promise<void> {
   const output = outputOf(command, context);
-  const { data } = folders(configOf(command, context), context);
+  const loaded = configOf(command, context);
+  const { data } = folders(loaded, context);
+  const [phase] = Object.keys(loaded.config.phases);
+  const example = phase === undefined ? 'mode recording' : `phase prepare ${phase}`;
   const running = await findSupervisor(data);
   if (running?.ready === true && running.facts !== null) {
     output.talk('vramflow runs already. To run it with other options, end it first: `vramflow down`.');
-    return tell(output, running.facts, data);
+    return tell(output, running.facts, data, example);
   }
   const interrupted = interruption();
   const { log } = supervisorFiles(data);
@@ -77,7 +80,7 @@ async function up(command: Command, context: CliContext, options: UpOptions): Pr
       readyMs: READY_MS,
       signal,
     });
-    if (facts !== null) tell(output, facts, data);
+    if (facts !== null) tell(output, facts, data, example);
     if (options.detach === true || exited === undefined) return;
     output.talk('Ctrl-C ends the workers; Temporal goes on.');
     exitWith((await Promise.race([exited, interrupted.happened])) ?? EXIT.ok);
@@ -139,7 +142,8 @@ function globalArguments({ config, set, output }: UpOptions, cwd: string): strin
 const folders = ({ config }: Loaded, context: CliContext): Folders =>
   foldersOf(config.data_dir, { env: context.env, homeDir: homeOf(context) });
 
-function tell(output: Output, facts: Facts, dataFolder: string): void {
+/** @param example a command that shows what this configuration is for */
+function tell(output: Output, facts: Facts, dataFolder: string, example: string): void {
   const { log } = supervisorFiles(dataFolder);
   output.data({ ...facts, log }, (_value, style) => {
     const simulated = facts.simulated === null ? '' : style.yellow(` · SIMULATED hardware (${facts.simulated})`);
@@ -151,7 +155,7 @@ function tell(output: Output, facts: Facts, dataFolder: string): void {
       `  log       ${log}`,
       'Try next:',
       '  bin/vramflow.js status',
-      '  bin/vramflow.js mode recording',
+      `  bin/vramflow.js ${example}`,
       '  bin/vramflow.js events --follow',
       '  bin/vramflow.js down',
     ].join('\n');
