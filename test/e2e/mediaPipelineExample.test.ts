@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { testBinary } from '../parts/temporal.js';
+import { testBinary } from '../parts/temporalBinary.js';
 import { quietPort } from '../system/mediaPipeline.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
