@@ -72,7 +72,7 @@ function processesOf(agent: Agent, observed: HostObservation): GpuProcessStatus[
   });
 }
 
-/** Why the host is degraded: Ollama away (M16), no GPU (M17), figures unknown or declared (P9). */
+/** Why the host is degraded: Ollama (M16) or what runs the services away, no GPU (M17), figures unknown or declared (P9). */
 export function degradedReasons(
   observed: HostObservation,
   readerKind: 'nvidia-smi' | 'none' | 'declared',
@@ -80,6 +80,10 @@ export function degradedReasons(
 ): string[] {
   const ollama = observed.drivers.find((driver) => driver.id === 'ollama');
   const reasons = ollama && !ollama.available ? [`Ollama is not available: ${ollama.reason ?? 'no answer'}`] : [];
+  for (const { id, available, reason } of observed.drivers) {
+    if (available || (id !== 'docker' && id !== 'native')) continue;
+    reasons.push(`${id} services cannot be managed: ${reason ?? 'no answer'}`);
+  }
   if (readerKind === 'none') reasons.push(`no GPU, CPU only: ${readerReason ?? 'none was found'}`);
   if (readerKind === 'declared') reasons.push('no GPU reader: footprints are declared, not measured');
   if (readerKind === 'nvidia-smi' && observed.devices.every((device) => device.id === CPU)) {

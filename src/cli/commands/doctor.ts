@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Command } from 'commander';
 import { findClipPart } from '../../adapters/clip/part.js';
+import { createDaemon } from '../../adapters/docker/daemon.js';
 import { createOllama } from '../../adapters/ollama/ollama.js';
 import { foldersOf } from '../../config/folders.js';
 import type { Config } from '../../config/schema.js';
@@ -34,7 +35,8 @@ export function doctorCommand(context: CliContext): Command {
         !(agent instanceof Error) && agent.simulated
           ? [simulated(agent)]
           : [checkOllama(config), checkGpu(config), checkClip(config, context)];
-      const findings = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware]);
+      const services = checkServices(config, agent);
+      const findings = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware, ...services]);
       outputOf(command, context).data(findings, (_value, style) => {
         const paint = { ok: style.green, degraded: style.yellow, missing: style.yellow, broken: style.red };
         return findings
@@ -77,6 +79,27 @@ function checkAgent(status: Status | Error): Promise<Finding> {
 function simulated(status: Status): Finding {
   const gpus = status.gpus.map((gpu) => gpu.name).join(', ');
   return { part: 'hardware', state: 'ok', message: `SIMULATED: Ollama, CLIP and ${gpus}` };
+}
+
+/** The agent's word on what runs the services: it may do what this user may not. Without it Docker is asked. */
+function checkServices(config: Config, agent: Status | Error): (Finding | Promise<Finding>)[] {
+  if (!(agent instanceof Error)) {
+    return agent.drivers
+      .filter(({ id }) => id === 'docker' || id === 'native')
+      .map(({ id, available, reason }) => ({
+        part: id,
+        state: available ? 'ok' : 'broken',
+        message: reason ?? 'its services can be managed',
+      }));
+  }
+  if (Object.values(config.services).every(({ run }) => run !== undefined)) return [];
+  const daemon = createDaemon({ socketPath: config.docker.socket });
+  return [
+    finding('docker', async () => {
+      await daemon.ping(AbortSignal.timeout(TIMEOUT_MS));
+      return `answers at ${daemon.address}`;
+    }),
+  ];
 }
 
 async function checkOllama(config: Config): Promise<Finding> {
