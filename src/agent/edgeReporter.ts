@@ -200,7 +200,8 @@ export class EdgeReporter {
   }
 }
 
-function goneWhy(change: { died: boolean; expired: boolean }): string {
+function goneWhy(change: { died: boolean; expired: boolean; stopped?: true }): string {
+  if (change.stopped) return 'it ended with its service';
   if (change.died) return 'it died with its server';
   return change.expired
     ? 'its keep-alive ran out: a direct request had shortened it'

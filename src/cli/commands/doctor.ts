@@ -34,7 +34,7 @@ export function doctorCommand(context: CliContext): Command {
       const hardware =
         !(agent instanceof Error) && agent.simulated
           ? [simulated(agent)]
-          : [checkOllama(config), checkGpu(config), checkClip(config, context)];
+          : [checkOllama(config, agent), checkGpu(config), checkClip(config, context)];
       const services = checkServices(config, agent);
       const findings = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware, ...services]);
       outputOf(command, context).data(findings, (_value, style) => {
@@ -102,7 +102,12 @@ function checkServices(config: Config, agent: Status | Error): (Finding | Promis
   ];
 }
 
-async function checkOllama(config: Config): Promise<Finding> {
+async function checkOllama(config: Config, agent: Status | Error): Promise<Finding> {
+  const driver = agent instanceof Error ? undefined : agent.drivers.find(({ id }) => id === 'ollama');
+  if (driver?.resting) {
+    const message = `${driver.reason}; \`vramflow service list\` shows it, \`vramflow service start\` starts it`;
+    return { part: 'Ollama', state: 'ok', message };
+  }
   return finding('Ollama', async () => {
     const ollama = createOllama(config.ollama_endpoint);
     const version = await ollama.version(AbortSignal.timeout(TIMEOUT_MS));
