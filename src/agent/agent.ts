@@ -7,6 +7,7 @@ import type { AgentView, Epochs, OperationRef } from '../contracts/operation.js'
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
 import type { Displacements } from '../domain/displacement.js';
+import { isNested, serverOfOllama } from '../domain/planner/nesting.js';
 import type { EmbedderSwitch } from './embedderSwitch.js';
 import { Fence } from './fence.js';
 import { CUT_SHORT, followProof } from './followProof.js';
@@ -15,6 +16,7 @@ import { Journal } from './journal.js';
 import { type Footprint, Learned } from './learned.js';
 import { observeHost, pidsOf } from './observe.js';
 import { onGpus } from './observeServices.js';
+import { ollamaServer } from './ollamaServer.js';
 import { type OllamaChange, OllamaWatch } from './ollamaWatch.js';
 import { Reclaims } from './reclaims.js';
 import { Reservations } from './reservations.js';
@@ -105,7 +107,8 @@ export class Agent {
     );
     // A power cut empties the GPUs too.
     this.unfinished = new Unfinished(new StateFile<Record<string, Begun>>(file('unfinished.json'), {}, false));
-    this.watch = new OllamaWatch(ollama, 'observed', (change) => this.onOllama(change), Date.now);
+    const server = () => ollamaServer(policy, services);
+    this.watch = new OllamaWatch(ollama, 'observed', (change) => this.onOllama(change), Date.now, server);
     sampler.onSample((sample) => {
       this.reclaims.take(sample);
       this.learnPeaks();
@@ -141,13 +144,18 @@ export class Agent {
     const embedder = this.embedder.process();
     if (tenant === EMBEDDER) return embedder ? [embedder.pid] : [];
     if (isReservation(tenant)) return this.reservations.pids(tenant);
-    if (isService(tenant)) return this.services.view(tenantName(tenant)).sight.pids;
-    return pidsOf({ sample: this.sampler.latest(), watch: this.watch }, tenant);
+    const models = { sample: this.sampler.latest(), watch: this.watch };
+    if (!isService(tenant)) return pidsOf(models, tenant);
+    const own = this.services.view(tenantName(tenant)).sight.pids;
+    if (tenantName(tenant) !== serverOfOllama(this.policy)?.name) return own;
+    return [...new Set([...own, ...this.watch.resident().flatMap(({ id }) => pidsOf(models, id))])];
   }
 
-  /** The processes of every other tenant that is there, where they are known. */
+  /** The processes of every other tenant that is there, where they are known; what is nested is the same memory. */
   pidsOfOthers(tenant: string): number[] {
-    const others = this.observation().tenants.filter(({ id, holdings }) => id !== tenant && holdings.length > 0);
+    const { tenants } = this.observation();
+    const itself = tenants.find(({ id }) => id === tenant) ?? { id: tenant };
+    const others = tenants.filter((one) => one.id !== tenant && one.holdings.length > 0 && !isNested(one, itself));
     return others.flatMap(({ id }) => this.pids(id));
   }
 

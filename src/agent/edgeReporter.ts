@@ -117,7 +117,8 @@ export class EdgeReporter {
       const away = news.kind === 'driver-away';
       const message = away ? `${news.driver} cannot be asked: ${news.reason}` : `${news.driver} answers again`;
       journal.append({ type: away ? 'driver_away' : 'driver_back', subject: news.driver, message });
-      // Only Ollama's absence is the host's degraded mode; that a service's driver is back calls for a look.
+      // The status is degraded by what the driver says itself. To the host only Ollama's absence matters, for it moves CLIP
+      // (M16); that a service's driver is back calls for a look.
       if (!away) this.report({ kind: 'tenant-died', subject: news.driver, details: message });
       return;
     }
@@ -199,7 +200,8 @@ export class EdgeReporter {
   }
 }
 
-function goneWhy(change: { died: boolean; expired: boolean }): string {
+function goneWhy(change: { died: boolean; expired: boolean; stopped?: true }): string {
+  if (change.stopped) return 'it ended with its service';
   if (change.died) return 'it died with its server';
   return change.expired
     ? 'its keep-alive ran out: a direct request had shortened it'

@@ -1,6 +1,6 @@
 /** The observation of a host, put together from what the agent's parts see. */
 import type { GpuSample } from '../adapters/gpu/reader.js';
-import { CPU, EMBEDDER, isModel, modelTenant } from '../contracts/names.js';
+import { CPU, EMBEDDER, isModel, modelTenant, serviceTenant } from '../contracts/names.js';
 import type { HostPolicy, ModelPolicy } from '../contracts/policy.js';
 import type {
   DeviceObservation,
@@ -10,6 +10,7 @@ import type {
   TenantObservation,
 } from '../contracts/residency.js';
 import { attributeModels, foreignMb, isGhost, type VramProcess } from '../domain/attribution.js';
+import { heldOnMb, serverOfOllama } from '../domain/planner/nesting.js';
 import type { EmbedderSwitch } from './embedderSwitch.js';
 import type { Gates } from './gates.js';
 import type { Footprint, Learned } from './learned.js';
@@ -56,7 +57,9 @@ const OLLAMA_KEEPS_FREE_MB = 457;
 const FOREIGN_MODEL_PRIORITY = 50;
 
 export function observeHost(parts: ObservedParts): HostObservation {
-  const tenants = [...observeModels(parts), observeEmbedder(parts), ...observeServices(parts), ...parts.reservations];
+  const models = observeModels(parts);
+  const services = observeServices({ ...parts, models });
+  const tenants = [...models, observeEmbedder(parts), ...services, ...parts.reservations];
   return {
     host: parts.policy.host,
     at: new Date().toISOString(),
@@ -100,7 +103,8 @@ const processesOf = (sample: GpuSample): VramProcess[] | null =>
 
 function observeModels(parts: ObservedParts): TenantObservation[] {
   const { policy, watch, reclaims, gates, uses, learned, working, errors } = parts;
-  const driver = watch.driver();
+  const canTell = watch.driver().available || watch.isOff();
+  const server = serverOfOllama(policy);
   const attributed = attribution(parts);
   const resident = new Map(watch.resident().map((one) => [one.id, one]));
   const ids = new Set([...policy.models.map((model) => modelTenant(model.name)), ...resident.keys()]);
@@ -117,7 +121,7 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
       id,
       kind: 'model',
       driver: 'ollama',
-      state: stateOf(driver.available, present !== undefined, holdings, working.get(id), errors.has(id)),
+      state: stateOf(canTell, present !== undefined, holdings, working.get(id), errors.has(id)),
       proven: present?.proven ?? false,
       holdings,
       chargeMb,
@@ -131,6 +135,7 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
       priority: configured?.priority ?? FOREIGN_MODEL_PRIORITY,
       allowCpu: configured?.allowCpu ?? true,
       configured: configured !== undefined,
+      ...(server === null ? {} : { inside: serviceTenant(server.name) }),
     };
   });
 }
@@ -146,13 +151,13 @@ function isCrashed({ sample }: ObservedParts, { model, residentForMs, proven }: 
 }
 
 function stateOf(
-  available: boolean,
+  canTell: boolean,
   present: boolean,
   holdings: Holding[],
   working: 'loading' | 'unloading' | undefined,
   failed: boolean,
 ): TenantObservation['state'] {
-  if (!available) return 'unknown';
+  if (!canTell) return 'unknown';
   if (working !== undefined) return working;
   if (present) return 'resident';
   if (holdings.length > 0) return 'unloading';
@@ -196,7 +201,7 @@ function sourceOf(simulated: boolean, measured: boolean, known: Footprint | null
 function observeDevices(parts: ObservedParts, tenants: TenantObservation[]): DeviceObservation[] {
   const { sample, quarantine, measured, simulated } = parts;
   const gpus = sample.gpus.map((gpu): DeviceObservation => {
-    const held = sum(tenants.flatMap((tenant) => tenant.holdings).filter((holding) => holding.device === gpu.uuid));
+    const held = heldOnMb(tenants, gpu.uuid);
     // P9: where nothing is measured, what vramflow has put there is all that is known to be used.
     const usedMb = measured ? gpu.usedMb : held;
     return {

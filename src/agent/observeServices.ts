@@ -3,6 +3,7 @@ import type { GpuSample } from '../adapters/gpu/reader.js';
 import { CPU, serviceTenant } from '../contracts/names.js';
 import type { HostPolicy, ServicePolicy } from '../contracts/policy.js';
 import type { FigureSource, Holding, TenantObservation, TenantState, Trouble } from '../contracts/residency.js';
+import { holdingInner } from '../domain/planner/nesting.js';
 import type { Learned } from './learned.js';
 import type { Reclaims } from './reclaims.js';
 import type { ServiceView } from './services.js';
@@ -14,6 +15,8 @@ export interface ServiceParts {
   measured: boolean;
   sample: GpuSample;
   services: ServiceView[];
+  /** Some are inside a service. */
+  models: TenantObservation[];
   reclaims: Reclaims;
   learned: Learned;
   working: ReadonlyMap<string, 'loading' | 'unloading'>;
@@ -31,7 +34,8 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
   const id = serviceTenant(policy.name);
   const view = services.find(({ name }) => name === policy.name);
   const runs = view?.sight.state === 'running';
-  const holdings = runs && view ? holdingsOf(parts, policy, view) : reclaims.unproven(id);
+  const inner = parts.models.filter(({ inside }) => inside === id);
+  const holdings = runs && view ? holdingInner(holdingsOf(parts, policy, view), inner) : reclaims.unproven(id);
   const known = learned.get(id);
   const observedMb = measured ? onGpus(holdings) : 0;
   // It may fill at its first use: what it was seen to take, or is said to, counts from the start.

@@ -1,14 +1,18 @@
 import { normalName, type Ollama, type ResidentModel } from '../adapters/ollama/ollama.js';
 import { modelTenant } from '../contracts/names.js';
 import type { DriverObservation } from '../contracts/residency.js';
+import type { OllamaServer } from './ollamaServer.js';
 
 /** What changed between two looks at Ollama. */
 export type OllamaChange =
   | { kind: 'away'; reason: string }
   | { kind: 'back' }
   | { kind: 'appeared'; tenant: string }
-  /** `died`: the server had been away in between; else something outside vramflow took it away, or it expired. */
-  | { kind: 'gone'; tenant: string; died: boolean; expired: boolean }
+  /**
+   * `died`: the server had been away in between, or its service died; `stopped`: its service was stopped; else something
+   * outside vramflow took it away, or it expired.
+   */
+  | { kind: 'gone'; tenant: string; died: boolean; expired: boolean; stopped?: true }
   /** Its expiry moved: somebody used it, through vramflow or directly. */
   | { kind: 'used'; tenant: string };
 
@@ -33,6 +37,8 @@ export class OllamaWatch {
   private version: string | null = null;
   private reason: string | null = 'not asked yet';
   private wasAway = false;
+  /** That it is away has been told. */
+  private told = false;
   private first = true;
   private looking: Promise<void> | null = null;
   private timer: NodeJS.Timeout | null = null;
@@ -43,6 +49,8 @@ export class OllamaWatch {
     private readonly placement: 'chosen' | 'observed',
     private readonly onChange: (change: OllamaChange) => void,
     private readonly now: () => number,
+    /** What the service that it runs in does while Ollama need not answer. */
+    private readonly server: () => OllamaServer | null = () => null,
   ) {}
 
   start(periodMs: number): void {
@@ -61,10 +69,21 @@ export class OllamaWatch {
 
   driver(): DriverObservation {
     const { reason, placement, version } = this;
-    return { id: 'ollama', available: reason === null, reason, placement, version };
+    const server = this.server();
+    const driver = { id: 'ollama' as const, placement, version };
+    if (server === null || (reason === null && !this.isOff())) return { ...driver, available: reason === null, reason };
+    const { service, state } = server;
+    const said = `its service ${service} ${state === 'failed' ? 'has failed' : `is ${state}`}`;
+    return { ...driver, available: false, reason: said, ...(state === 'failed' ? {} : { resting: true }) };
+  }
+
+  /** The service that it runs in does not run: no model is there. */
+  isOff(): boolean {
+    return ['stopped', 'failed'].includes(this.server()?.state ?? '');
   }
 
   resident(): ListedModel[] {
+    if (this.isOff()) return [];
     return this.models.map((model) => {
       const id = modelTenant(model.name);
       const residentForMs = this.now() - (this.since.get(id) ?? this.now());
@@ -92,6 +111,7 @@ export class OllamaWatch {
   }
 
   private async lookOnce(): Promise<void> {
+    if (this.isOff()) return this.ended();
     let models: ResidentModel[];
     try {
       const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
@@ -130,15 +150,34 @@ export class OllamaWatch {
       else if (former !== undefined && Math.abs(expiry - former) > JITTER_MS) this.onChange({ kind: 'used', tenant });
     }
     this.wasAway = false;
+    this.told = false;
     this.first = false;
+  }
+
+  /** The models end with the service that they are inside. */
+  private ended(): void {
+    const died = this.server()?.state === 'failed';
+    const { models } = this;
+    this.models = [];
+    this.expiries = new Map();
+    this.proven.clear();
+    this.reason = 'its service does not run';
+    this.told = false;
+    this.first = false;
+    for (const { name } of models) {
+      const how = died ? { died } : { died, stopped: true as const };
+      this.onChange({ kind: 'gone', tenant: modelTenant(name), expired: false, ...how });
+    }
   }
 
   /** What was resident is kept, to know what died once the server answers again. */
   private away(reason: string): void {
-    const news = this.reason === null || this.first;
+    // While its service comes or goes, that it does not answer is no news.
+    const isNews = !this.told && this.server() === null;
     this.reason = reason;
     this.wasAway = true;
     this.first = false;
-    if (news) this.onChange({ kind: 'away', reason });
+    this.told ||= isNews;
+    if (isNews) this.onChange({ kind: 'away', reason });
   }
 }

@@ -3,6 +3,7 @@ import type { DeviceObservation, HostObservation, TenantObservation } from '../c
 import type { GpuProcessStatus, Status, VlmState, VramStatus } from '../contracts/status.js';
 import { isRunner } from '../domain/attribution.js';
 import { lacksOfMode } from '../domain/displacement.js';
+import { ollamaTrouble } from '../domain/ollamaTrouble.js';
 import { phaseProblem } from '../domain/phases.js';
 import { labelOf } from '../domain/planner/hostView.js';
 import { listed, saidOnce } from '../domain/planner/wording.js';
@@ -63,7 +64,9 @@ export function statusOf(agent: Agent, version: string, startedAt: number): Stat
 
 /** P1: every GPU process that the driver lists, with its memory and whose it is. */
 function processesOf(agent: Agent, observed: HostObservation): GpuProcessStatus[] | null {
-  const owners = new Map(observed.tenants.flatMap(({ id }) => agent.pids(id).map((pid) => [pid, id] as const)));
+  // The inner one is said of what is nested.
+  const outerFirst = [...observed.tenants].sort((a, b) => Number('inside' in a) - Number('inside' in b));
+  const owners = new Map(outerFirst.flatMap(({ id }) => agent.pids(id).map((pid) => [pid, id] as const)));
   const { processes } = agent.sampler.latest();
   if (processes === null) return null;
   return processes.map(({ uuid: gpu, pid, name, usedMb }) => {
@@ -72,14 +75,18 @@ function processesOf(agent: Agent, observed: HostObservation): GpuProcessStatus[
   });
 }
 
-/** Why the host is degraded: Ollama away (M16), no GPU (M17), figures unknown or declared (P9). */
+/** Why the host is degraded: Ollama (M16) or what runs the services away, no GPU (M17), figures unknown or declared (P9). */
 export function degradedReasons(
   observed: HostObservation,
   readerKind: 'nvidia-smi' | 'none' | 'declared',
   readerReason: string | null,
 ): string[] {
-  const ollama = observed.drivers.find((driver) => driver.id === 'ollama');
-  const reasons = ollama && !ollama.available ? [`Ollama is not available: ${ollama.reason ?? 'no answer'}`] : [];
+  const ollama = ollamaTrouble(observed.drivers);
+  const reasons = ollama === null ? [] : [`Ollama is not available: ${ollama}`];
+  for (const { id, available, reason } of observed.drivers) {
+    if (available || (id !== 'docker' && id !== 'native')) continue;
+    reasons.push(`${id} services cannot be managed: ${reason ?? 'no answer'}`);
+  }
   if (readerKind === 'none') reasons.push(`no GPU, CPU only: ${readerReason ?? 'none was found'}`);
   if (readerKind === 'declared') reasons.push('no GPU reader: footprints are declared, not measured');
   if (readerKind === 'nvidia-smi' && observed.devices.every((device) => device.id === CPU)) {

@@ -145,6 +145,10 @@ const service = z.strictObject({
   env: z.record(z.string().min(1), z.string()).default({}).describe('Environment variables.'),
   ports: z.array(port).default([]).describe('TCP ports that it listens on, on loopback.'),
   vram_mb: megabytes(0).describe('MB of VRAM that it may take; 0 for none.'),
+  serves: z
+    .literal('ollama')
+    .optional()
+    .describe('ollama: what answers at ollama_endpoint runs in it. Its models then count as part of this service.'),
   priority: priority(50),
   pinned: z.boolean().default(false).describe('Never stopped to make room for something else.'),
   health: health

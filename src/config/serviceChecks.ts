@@ -19,6 +19,7 @@ export function checkServices(config: Config): Contradiction[] {
       ];
     }),
     ...checkNumbers(config),
+    ...checkServers(config),
   ];
 }
 
@@ -127,4 +128,14 @@ function checkNumbers(config: Config): Contradiction[] {
     const message = `has the number ${own}, as ${owner} has.`;
     return [{ path: ['phases', name], message, remedy: 'Give one of them another number.' }];
   });
+}
+
+/** There is one ollama_endpoint, so one service is behind it. */
+function checkServers({ services }: Config): Contradiction[] {
+  const [first, ...others] = Object.keys(services).filter((name) => services[name]?.serves === 'ollama');
+  return others.map((name) => ({
+    path: ['services', name, 'serves'],
+    message: `is ollama, and ${first} serves it already: there is one ollama_endpoint.`,
+    remedy: 'Remove it from one of them.',
+  }));
 }

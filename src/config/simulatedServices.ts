@@ -18,7 +18,10 @@ export function simulatedServices({ services }: Pick<Config, 'services'>): objec
       // One that vramflow creates is played by its image.
       name: service.container ?? `image-of-${name}`,
       image: service.image ?? `simulated/${service.container}`,
-      ...shapeOf(service),
+      // What Ollama holds, its simulated runners hold.
+      ...(service.serves === 'ollama'
+        ? { ...shapeOf({ ...service, vram_mb: 0 }), serves: 'ollama' }
+        : shapeOf(service)),
     })),
   };
 }

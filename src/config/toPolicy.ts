@@ -47,6 +47,7 @@ function toServicePolicy(name: string, service: ServiceSettings): ServicePolicy 
     name,
     driver: service.run ? 'native' : 'docker',
     declaredMb: service.vram_mb,
+    ...(service.serves === undefined ? {} : { serves: service.serves }),
     priority: service.priority,
     pinned: service.pinned,
     startTimeoutSeconds: service.start_timeout_seconds,

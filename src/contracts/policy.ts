@@ -22,6 +22,8 @@ export interface ServicePolicy {
   driver: 'docker' | 'native';
   /** MB of VRAM that it may take; 0: it uses no GPU. */
   declaredMb: number;
+  /** Ollama runs in it: its models are inside this service. */
+  serves?: 'ollama';
   /** Higher wins; default 50. */
   priority: number;
   pinned: boolean;

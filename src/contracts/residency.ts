@@ -81,6 +81,8 @@ export interface TenantObservation {
   allowCpu: boolean;
   /** True for the models and the embedder of the configuration; false for what someone else loaded. */
   configured: boolean;
+  /** The service that it runs in, if that is one of ours: it ends with it, and what it holds counts as its. */
+  inside?: string;
   /** Of a service that failed or is unhealthy. */
   trouble?: Trouble;
 }
@@ -96,6 +98,8 @@ export interface DriverObservation {
   available: boolean;
   /** Why it is not available. */
   reason: string | null;
+  /** What it runs in is a service that is stopped, or on its way: not available, and nothing is wrong. */
+  resting?: true;
   /** `chosen`: puts a tenant where it is told. `observed`: places it by itself (Ollama). */
   placement: 'chosen' | 'observed';
   version: string | null;

@@ -29,8 +29,9 @@ export function lacksOfMode(
   tenants: readonly TenantObservation[],
 ): string[] {
   return Object.entries(mode?.wishes ?? {}).flatMap(([id, { place }]) => {
-    const by = displaced[id];
-    const isThere = tenants.some((tenant) => tenant.id === id && ['resident', 'loading'].includes(tenant.state));
+    const tenant = tenants.find((one) => one.id === id);
+    const by = displaced[id] ?? displaced[tenant?.inside ?? ''];
+    const isThere = ['resident', 'loading'].includes(tenant?.state ?? 'absent');
     if (place !== 'gpu' || by === undefined || isThere) return [];
     return [`mode ${name} wants ${id}, displaced by ${by}; \`vramflow mode ${name}\` brings it back`];
   });

@@ -3,7 +3,7 @@ import { CPU } from '../contracts/names.js';
 import type { PlanResult } from '../contracts/plan.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation, Target } from '../contracts/residency.js';
-import { byText, type HostView, labelOf, viewHost } from './planner/hostView.js';
+import { byText, type HostView, labelOf, viewHost, withInner } from './planner/hostView.js';
 import { refuse, refuseRoom } from './planner/refusal.js';
 import { makeRoom, notChosen, type Room, startOf } from './planner/room.js';
 import { isBroken, type Settled, settleSoft } from './planner/soft.js';
@@ -40,7 +40,8 @@ export function planResidency(observed: HostObservation, target: Target, policy:
     }
     const wished = demands.removals.filter(({ view }) => !room.staysOnCpu.includes(view));
     const removals = [...wished, ...room.victims.map((view) => victim(view, room))];
-    const gone = new Set([...leaving, ...[...removals.map(({ view }) => view), ...room.yielding].map(({ id }) => id)]);
+    const views = [...removals.map(({ view }) => view), ...room.yielding];
+    const gone = withInner(host, [...leaving, ...views.map(({ id }) => id)]);
     const settled = settleSoft(demands.soft, { host, target, room, gone });
     if (!Array.isArray(settled)) return planOf(host, demands, room, removals, settled, because);
     for (const id of settled) leaving.add(id);
@@ -55,8 +56,11 @@ function planOf(
   settled: Settled,
   because: string,
 ): PlanResult {
+  const all = [...removals, ...settled.removals];
+  const ending = new Set(all.flatMap(({ view }) => view.inner));
   const { steps, expectedMs } = arrange(host, {
-    removals: [...removals, ...settled.removals],
+    // What ends with its service is not unloaded beside it.
+    removals: all.filter(({ view }) => !ending.has(view)),
     placed: [...room.placed, ...settled.placed],
     confirms: demands.confirms,
     cpuLoads: [...demands.cpuLoads, ...settled.cpuLoads],

@@ -4,6 +4,7 @@ import type { Intents, OperationGoal } from '../contracts/operation.js';
 import type { HostPolicy, ServicePolicy } from '../contracts/policy.js';
 import type { HostObservation, Target, Wish } from '../contracts/residency.js';
 import { describeGoal } from './describeGoal.js';
+import { ollamaTrouble } from './ollamaTrouble.js';
 import { findPhase } from './phases.js';
 import { servicePolicy } from './timeouts.js';
 
@@ -160,8 +161,8 @@ function embedderWish(situation: Situation, change: { loads: string[]; ends: str
 
 /** M16. The observation is fresher than what the host has been told. */
 const isDegraded = ({ intents, observed }: Situation): boolean => {
-  const ollama = observed.drivers.find((driver) => driver.id === 'ollama');
-  return ollama ? !ollama.available : intents.degradedReason !== null;
+  const isSeen = observed.drivers.some(({ id }) => id === 'ollama');
+  return isSeen ? ollamaTrouble(observed.drivers) !== null : intents.degradedReason !== null;
 };
 
 /** A service without VRAM has its room anywhere. */

@@ -86,7 +86,9 @@ export async function buildAgent(
   await reapRemoved({ config, folder, journal: agent.journal, log, signal });
   findOwners(agent, signal, log);
   services.onNews((news) => report.service(news));
-  await Promise.all([agent.watch.look(), services.look(signal)]);
+  // The services first: one of them may be what Ollama runs in.
+  await services.look(signal);
+  await agent.watch.look();
   agent.watch.start(OLLAMA_LOOK_MS);
   await startEmbedder(agent, log, signal);
   await resumeUnfinished(agent);

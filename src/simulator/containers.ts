@@ -25,9 +25,16 @@ export class Containers {
   readonly #all = new Map<string, SimulatedContainer>();
   readonly #eventWatchers = new Set<(event: DockerEvent) => void>();
   readonly #changed: () => void;
+  readonly #inside: () => readonly number[];
 
-  /** `changed` is called after each change that a restart must know of. */
-  constructor(dependencies: ContainerDependencies, programs: readonly ServiceContainer[], changed: () => void) {
+  /** `changed` is called after each change that a restart must know of; `inside` are the processes of what a container serves. */
+  constructor(
+    dependencies: ContainerDependencies,
+    programs: readonly ServiceContainer[],
+    changed: () => void,
+    inside: () => readonly number[] = () => [],
+  ) {
+    this.#inside = inside;
     this.#dependencies = dependencies;
     this.#programs = programs;
     this.#changed = changed;
@@ -75,6 +82,17 @@ export class Containers {
     await container.ended();
     this.#all.delete(id);
     this.#tell(container, 'destroy');
+  }
+
+  /** Empty for one that does not run. */
+  pidsOf({ state: { pid, config } }: SimulatedContainer): readonly number[] {
+    if (pid === null) return [];
+    return this.serves(config.Image) ? [pid, ...this.#inside()] : [pid];
+  }
+
+  /** Something else runs in what is made of this image. */
+  serves(image: string): boolean {
+    return this.#programs.some((program) => program.image === image && program.serves !== null);
   }
 
   /** @throws {DockerError} 404 */

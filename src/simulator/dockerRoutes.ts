@@ -151,9 +151,10 @@ async function wait({ containers }: DockerContext, { name }: DockerRequest): Pro
 }
 
 function top({ containers }: DockerContext, { name }: DockerRequest): Answer {
-  const { state } = containers.find(name);
-  if (state.pid === null) throw new DockerError(409, `Container ${state.id} is not running`);
-  return ok({ Titles: ['PID'], Processes: [[String(state.pid)]] });
+  const container = containers.find(name);
+  const pids = containers.pidsOf(container);
+  if (pids.length === 0) throw new DockerError(409, `Container ${container.state.id} is not running`);
+  return ok({ Titles: ['PID'], Processes: pids.map((pid) => [String(pid)]) });
 }
 
 async function remove({ containers }: DockerContext, { name, query }: DockerRequest): Promise<Answer> {

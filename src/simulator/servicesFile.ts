@@ -29,6 +29,8 @@ export interface ServiceContainer {
   readonly health: { readonly port: number; readonly path: string } | null;
   /** A HEALTHCHECK, made so often; it passes once the container is up, and fails under the fault container-unhealthy. */
   readonly healthcheckMs: number | null;
+  /** `ollama`: the simulated Ollama runs in it. */
+  readonly serves: string | null;
 }
 
 export interface ServicesFile {
@@ -83,6 +85,7 @@ function parseContainer(content: unknown): ServiceContainer {
     stopMs: number(container, 'stopMs'),
     health: optional(container, 'health', parsePage),
     healthcheckMs: optional(container, 'healthcheckMs', number),
+    serves: optional(container, 'serves', text),
   };
 }
 

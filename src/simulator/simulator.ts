@@ -96,7 +96,8 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
   const services = new Services(dependencies, played.programs);
   let keep = (): void => {};
   const ollama = new OllamaService(dependencies, preset.models, options.portOllama ?? 0, () => keep());
-  const containers = new Containers(dependencies, played.containers, () => keep());
+  const runners = () => ollama.runners.map(({ process }) => process.pid);
+  const containers = new Containers(dependencies, played.containers, () => keep(), runners);
   const socket = dockerSocket(stateFile);
   const docker = new DockerServer(socket.path, { ...dependencies, containers });
 
@@ -117,6 +118,7 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
     keep();
   }
   await ollama.start();
+  if (played.containers.some(({ serves }) => serves !== null)) await runInside(containers, ollama);
   await docker.start();
 
   const parts = {
@@ -155,6 +157,17 @@ export async function startSimulator(options: SimulatorOptions): Promise<Running
       socket.remove();
     },
   };
+}
+
+/** Ollama begins and ends with the container that it runs in. */
+async function runInside(containers: Containers, ollama: OllamaService): Promise<void> {
+  containers.watch(({ Action, Actor }) => {
+    if (!containers.serves(Actor.Attributes.image ?? '')) return;
+    if (Action === 'start') void ollama.start();
+    if (Action === 'die') void ollama.stop(false);
+  });
+  const runs = containers.all.some(({ isRunning, state }) => isRunning && containers.serves(state.config.Image));
+  if (!runs) await ollama.stop(false);
 }
 
 function stateOf(

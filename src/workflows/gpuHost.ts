@@ -32,6 +32,7 @@ import type { HostObservation } from '../contracts/residency.js';
 import { describeHost, type RecentOperation } from '../domain/describeHost.js';
 import { afterEdge, afterOperation, noIntents, wantedAtFirst } from '../domain/intents.js';
 import { joined, left } from '../domain/leaseQueue.js';
+import { ollamaTrouble } from '../domain/ollamaTrouble.js';
 import { isHeldBackByAgent } from '../domain/restartPolicy.js';
 import { noTurns, type Turns } from '../domain/turns.js';
 import { HostTurns } from './hostTurns.js';
@@ -224,9 +225,7 @@ class Host {
   }
 
   private takeDriverState(observed: HostObservation): void {
-    const ollama = observed.drivers.find((driver) => driver.id === 'ollama');
-    const degradedReason = ollama && !ollama.available ? (ollama.reason ?? 'Ollama does not answer') : null;
-    this.intents = { ...this.intents, degradedReason };
+    this.intents = { ...this.intents, degradedReason: ollamaTrouble(observed.drivers) };
   }
 
   private onEdge(edge: Edge): void {

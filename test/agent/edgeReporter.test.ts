@@ -79,6 +79,14 @@ describe('what the agent reports', () => {
     ]);
   });
 
+  it('says of a model that it ended with its service: that is no death, so nobody restores it', async () => {
+    const { agent, report, sent } = await reporting();
+    report.ollama({ kind: 'gone', tenant: A, died: false, expired: false, stopped: true });
+    await settled();
+    expect(sent).toEqual([`tenant-left ${A}`]);
+    expect(agent.journal.read().at(-1)?.message).toBe('qwen3-vl:8b: it ended with its service');
+  });
+
   it('is nothing about what an operation does itself', async () => {
     const { agent, report, sent, worked, journal } = await reporting();
     worked.add(A);

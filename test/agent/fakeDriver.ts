@@ -1,4 +1,5 @@
 import type { ServiceChange, ServiceDriver, ServiceExit, ServiceSight } from '../../src/adapters/services/driver.js';
+import type { ManagedService } from '../../src/agent/services.js';
 
 export const absent: ServiceSight = {
   service: 'one',
@@ -22,7 +23,7 @@ export class FakeDriver implements ServiceDriver {
   };
   private listener: (change: ServiceChange) => void = () => {};
 
-  problem = () => null;
+  problem: () => string | null = () => null;
   sights = () => [this.sight];
   look = () => Promise.resolve();
   start() {
@@ -52,3 +53,12 @@ export class FakeDriver implements ServiceDriver {
     this.listener({ kind: 'ended', service: 'one', exit });
   }
 }
+
+/** The driver's one service, which answers when it is asked. */
+export const managedBy = (driver: FakeDriver): ManagedService => ({
+  name: 'one',
+  driver,
+  probe: { check: () => Promise.resolve({ ok: true, detail: 'it answers', ms: 1 }) },
+  health: { startPeriodMs: 60_000, intervalMs: 100, failuresToUnhealthy: 2, successesToReady: 1 },
+  usesGpu: true,
+});

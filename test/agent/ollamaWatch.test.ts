@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import type { OllamaServer } from '../../src/agent/ollamaServer.js';
 import { type OllamaChange, OllamaWatch } from '../../src/agent/ollamaWatch.js';
 import { FakeOllama } from './pieces.js';
 
@@ -8,10 +9,15 @@ afterEach(() => {
 
 const A = 'model/a:latest';
 
-function watching(ollama = new FakeOllama(), onChange?: (change: OllamaChange) => void) {
+function watching(
+  ollama = new FakeOllama(),
+  onChange?: (change: OllamaChange) => void,
+  server?: () => OllamaServer | null,
+) {
   const changes: OllamaChange[] = [];
   const clock = { now: 1_000 };
-  const watch = new OllamaWatch(ollama, 'observed', onChange ?? ((change) => changes.push(change)), () => clock.now);
+  const told = onChange ?? ((change) => changes.push(change));
+  const watch = new OllamaWatch(ollama, 'observed', told, () => clock.now, server);
   /** Looks, and says what was told. */
   const look = async () => {
     await watch.look();
@@ -135,6 +141,44 @@ describe('the watch on Ollama', () => {
     answers[1]?.([]);
     await Promise.all(others);
     expect(answers).toHaveLength(2);
+  });
+
+  it('models end with the service that Ollama runs in, and that it does not answer then is no news', async () => {
+    let server: OllamaServer | null = null;
+    const { ollama, watch, look } = watching(new FakeOllama(), undefined, () => server);
+    ollama.put('a');
+    await look();
+    watch.markProven(A);
+    const is = (state: OllamaServer['state']) => (server = { service: 'box', state });
+    is('stopping');
+    ollama.isAway = true;
+    expect(await look()).toEqual([]);
+    expect(watch.driver()).toMatchObject({ available: false, reason: 'its service box is stopping', resting: true });
+    expect(watch.resident()).toHaveLength(1);
+    is('stopped');
+    // At once, not only from the next look on.
+    expect(watch.resident()).toEqual([]);
+    expect(watch.driver()).toMatchObject({ available: false, reason: 'its service box is stopped', resting: true });
+    expect(await look()).toEqual([{ kind: 'gone', tenant: A, died: false, expired: false, stopped: true }]);
+    expect(await look()).toEqual([]);
+    is('starting');
+    expect(await look()).toEqual([]);
+    server = null;
+    expect(await look()).toMatchObject([{ kind: 'away' }]);
+    ollama.isAway = false;
+    expect(await look()).toEqual([{ kind: 'back' }, { kind: 'appeared', tenant: A }]);
+    expect(watch.resident()).toMatchObject([{ proven: false }]);
+  });
+
+  it('models die with a service that dies, and that is a trouble', async () => {
+    let server: OllamaServer | null = null;
+    const { ollama, watch, look } = watching(new FakeOllama(), undefined, () => server);
+    ollama.put('a');
+    await look();
+    server = { service: 'box', state: 'failed' };
+    expect(watch.driver()).toMatchObject({ available: false, reason: 'its service box has failed' });
+    expect(watch.driver().resting).toBeUndefined();
+    expect(await look()).toEqual([{ kind: 'gone', tenant: A, died: true, expired: false }]);
   });
 
   it('does not take what a listener throws for a word of Ollama', async () => {

@@ -3,6 +3,7 @@ import { degradedReasons, statusOf } from '../../src/agent/status.js';
 import type { DeviceObservation } from '../../src/contracts/residency.js';
 import type { Status } from '../../src/contracts/status.js';
 import { cpu, gpu } from '../domain/planner/hosts.js';
+import { FakeDriver, managedBy } from './fakeDriver.js';
 import { agentOnFakes, CARD, CARD_MB, type Pieces } from './pieces.js';
 
 const NAME = 'qwen3-vl:8b';
@@ -84,6 +85,19 @@ describe('the status (M14)', () => {
     const status = await look(pieces);
     expect(status).toMatchObject({ degraded_mode: true, degraded_reason: expect.stringContaining('Nobody listens') });
     expect(vlmIn(status)).toMatchObject({ state: 'unknown', holdings: [{ device: CARD }] });
+  });
+
+  it('is degraded while what runs a service of the configuration is away, and recovers by itself', async () => {
+    const driver = new FakeDriver();
+    const pieces = await agentOnFakes({ services: [managedBy(driver)] });
+    expect(await look(pieces)).toMatchObject({ degraded_mode: false });
+    driver.problem = () => 'No Docker daemon listens. Start it.';
+    expect(await look(pieces)).toMatchObject({
+      degraded_mode: true,
+      degraded_reason: 'native services cannot be managed: No Docker daemon listens. Start it.',
+    });
+    driver.problem = () => null;
+    expect(await look(pieces)).toMatchObject({ degraded_mode: false, degraded_reason: null });
   });
 
   it('counts memory that is not proven free as held by its tenant', async () => {

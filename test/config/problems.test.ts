@@ -223,6 +223,13 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
       '3:1 log_level must be one of debug, info, warn, error, but is the text "loud". Change it, or leave it out for the default, "info".',
     ],
   ],
+  [
+    'two services that serve Ollama',
+    'services:\n  a: { run: [a], vram_mb: 9, serves: ollama }\n  b: { run: [b], vram_mb: 9, serves: ollama }\n',
+    [
+      '3:30 services.b.serves is ollama, and a serves it already: there is one ollama_endpoint. Remove it from one of them.',
+    ],
+  ],
 ];
 
 describe('a project file with', () => {

@@ -73,6 +73,18 @@ reconcile_seconds: 60
     });
   });
 
+  it('says which service serves Ollama, and nothing of that for the others', () => {
+    const { services } = policyOf(`
+services:
+  box: { container: mcn_ollama, vram_mb: 9, serves: ollama }
+  tts: { run: [tts], vram_mb: 9 }
+`);
+    expect(services.map(({ name, serves }) => [name, serves])).toEqual([
+      ['box', 'ollama'],
+      ['tts', undefined],
+    ]);
+  });
+
   it('makes no wish of keep, and lets `vlm` follow vlm_model', () => {
     const { modes } = policyOf(`
 vlm_model: llava

@@ -54,6 +54,12 @@ describe('a tenant that was pushed out', () => {
 });
 
 describe('what a mode lacks', () => {
+  it('is what went with the service that it was inside, too', () => {
+    const displaced = { 'service/ollama': 'phase 3' };
+    expect(lacks(displaced, tenant(VLM, { inside: 'service/ollama' }))).toHaveLength(1);
+    expect(lacks(displaced, tenant(VLM))).toEqual([]);
+  });
+
   it('is nothing while it is there or comes, or where the mode does not require it', () => {
     const displaced = { [VLM]: 'phase 3' };
     expect(lacks(displaced, tenant(VLM, on(4_000)))).toEqual([]);

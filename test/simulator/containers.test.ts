@@ -52,6 +52,25 @@ const made = (image: string, more: Partial<ContainerConfig> = {}): ContainerConf
   ...more,
 });
 
+describe('what Ollama runs in', () => {
+  it('has its runners among its processes, while it runs', async () => {
+    const { clock, faults, gpuHost } = new TestHost('rtx4090');
+    const programs = parseServicesFile({ containers: [{ ...TTS, serves: 'ollama' }, BIG] }).containers;
+    const containers = new Containers(
+      { clock, faults, gpuHost, random: () => 0.5 },
+      programs,
+      () => {},
+      () => [77],
+    );
+    playing = containers;
+    const [box, big] = [containers.find('tts'), containers.find('big')];
+    expect(containers.pidsOf(box)).toEqual([]);
+    for (const container of [box, big]) await Promise.all([container.start(), clock.advance(300)]);
+    expect(containers.pidsOf(box)).toEqual([box.state.pid, 77]);
+    expect(containers.pidsOf(big)).toEqual([big.state.pid]);
+  });
+});
+
 describe('a services file', () => {
   it('lists containers, and leaves what it does not know to others', () => {
     expect(parseServicesFile({ containers: [TTS], somethingElse: [1] })).toMatchObject({ containers: [TTS] });

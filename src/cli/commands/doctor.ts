@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Command } from 'commander';
 import { findClipPart } from '../../adapters/clip/part.js';
+import { createDaemon } from '../../adapters/docker/daemon.js';
 import { createOllama } from '../../adapters/ollama/ollama.js';
 import { foldersOf } from '../../config/folders.js';
 import type { Config } from '../../config/schema.js';
@@ -33,8 +34,9 @@ export function doctorCommand(context: CliContext): Command {
       const hardware =
         !(agent instanceof Error) && agent.simulated
           ? [simulated(agent)]
-          : [checkOllama(config), checkGpu(config), checkClip(config, context)];
-      const findings = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware]);
+          : [checkOllama(config, agent), checkGpu(config), checkClip(config, context)];
+      const services = checkServices(config, agent);
+      const findings = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware, ...services]);
       outputOf(command, context).data(findings, (_value, style) => {
         const paint = { ok: style.green, degraded: style.yellow, missing: style.yellow, broken: style.red };
         return findings
@@ -79,7 +81,33 @@ function simulated(status: Status): Finding {
   return { part: 'hardware', state: 'ok', message: `SIMULATED: Ollama, CLIP and ${gpus}` };
 }
 
-async function checkOllama(config: Config): Promise<Finding> {
+/** The agent's word on what runs the services: it may do what this user may not. Without it Docker is asked. */
+function checkServices(config: Config, agent: Status | Error): (Finding | Promise<Finding>)[] {
+  if (!(agent instanceof Error)) {
+    return agent.drivers
+      .filter(({ id }) => id === 'docker' || id === 'native')
+      .map(({ id, available, reason }) => ({
+        part: id,
+        state: available ? 'ok' : 'broken',
+        message: reason ?? 'its services can be managed',
+      }));
+  }
+  if (Object.values(config.services).every(({ run }) => run !== undefined)) return [];
+  const daemon = createDaemon({ socketPath: config.docker.socket });
+  return [
+    finding('docker', async () => {
+      await daemon.ping(AbortSignal.timeout(TIMEOUT_MS));
+      return `answers at ${daemon.address}`;
+    }),
+  ];
+}
+
+async function checkOllama(config: Config, agent: Status | Error): Promise<Finding> {
+  const driver = agent instanceof Error ? undefined : agent.drivers.find(({ id }) => id === 'ollama');
+  if (driver?.resting) {
+    const message = `${driver.reason}; \`vramflow service list\` shows it, \`vramflow service start\` starts it`;
+    return { part: 'Ollama', state: 'ok', message };
+  }
   return finding('Ollama', async () => {
     const ollama = createOllama(config.ollama_endpoint);
     const version = await ollama.version(AbortSignal.timeout(TIMEOUT_MS));

@@ -26,6 +26,8 @@ export function renderStatus(status: Status, style: Style): string {
       : `idle unload after ${status.idle_timeout_seconds} s; last request ${status.last_vlm_request ?? 'never'}`,
   ];
   if (status.degraded_reason !== null) lines.push(style.yellow(`degraded: ${status.degraded_reason}`));
+  const resting = status.drivers.find((driver) => driver.resting);
+  if (resting !== undefined) lines.push(`${resting.id}: ${resting.reason}`);
   if (status.phase !== null) {
     const { phase_problem: problem } = status;
     lines.push(`phase ${status.phase}${problem === null ? '' : style.yellow(` degraded: ${problem}`)}`);

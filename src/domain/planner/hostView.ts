@@ -7,6 +7,7 @@ import type {
   HostObservation,
   TenantObservation,
 } from '../../contracts/residency.js';
+import { countedAs } from './nesting.js';
 import { seconds } from './wording.js';
 
 /** A sample older than this says nothing any more (law 1). */
@@ -40,6 +41,10 @@ export interface TenantView {
   committedMb: PerGpu;
   /** Why nothing can be done with it now, or null. */
   unavailable: string | null;
+  /** The tenant that is charged for it too; null: it is charged by itself. */
+  countedAs: string | null;
+  /** What is inside it, and ends with it. */
+  inner: TenantView[];
 }
 
 export interface HostView {
@@ -56,7 +61,8 @@ export function viewHost(observed: HostObservation, policy: HostPolicy): HostVie
   const devices = observed.devices.filter((device) => device.id !== CPU).sort((a, b) => byText(a.id, b.id));
   const tenants = [...observed.tenants]
     .sort((a, b) => byText(a.id, b.id))
-    .map((tenant) => viewTenant(tenant, devices, observed.drivers));
+    .map((tenant) => viewTenant(tenant, devices, observed));
+  for (const view of tenants) nest(view, tenants);
   return {
     gpus: devices.map((device, index) => viewGpu(device, index, devices, tenants, policy)),
     tenants: new Map(tenants.map((view) => [view.id, view])),
@@ -98,7 +104,24 @@ function problemOf(device: DeviceObservation): Gpu['problem'] {
   return null;
 }
 
-function viewTenant(tenant: TenantObservation, devices: DeviceObservation[], drivers: DriverObservation[]): TenantView {
+/** The outer is charged for all; of the reading, what is inside has its own part. */
+function nest(outer: TenantView, tenants: TenantView[]): void {
+  outer.inner = tenants.filter(({ tenant }) => tenant.inside === outer.id);
+  for (const view of outer.inner.filter(({ countedAs: id }) => id === outer.id)) {
+    view.committedMb = view.committedMb.map(() => 0);
+    outer.heldMb = outer.heldMb.map((held, gpu) => Math.max(0, held - (view.heldMb[gpu] ?? 0)));
+  }
+}
+
+/** What leaves with these tenants: what is inside them, too. */
+export const withInner = (host: HostView, ids: Iterable<string>): Set<string> =>
+  new Set([...ids].flatMap((id) => [id, ...(host.tenants.get(id)?.inner ?? []).map((inner) => inner.id)]));
+
+function viewTenant(
+  tenant: TenantObservation,
+  devices: DeviceObservation[],
+  { drivers, tenants }: HostObservation,
+): TenantView {
   const driver = drivers.find((candidate) => candidate.id === tenant.driver) ?? notObserved(tenant.driver);
   const onGpu = tenant.holdings.some((holding) => holding.device !== CPU);
   const onCpu = tenant.holdings.some((holding) => holding.device === CPU);
@@ -116,6 +139,8 @@ function viewTenant(tenant: TenantObservation, devices: DeviceObservation[], dri
     heldMb,
     committedMb: onCpu ? heldMb : committed(tenant, heldMb, devices),
     unavailable: unavailability(tenant, driver),
+    countedAs: countedAs(tenant, tenants),
+    inner: [],
   };
 }
 

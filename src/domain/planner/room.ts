@@ -70,10 +70,16 @@ function holderOf(view: TenantView, target: Target, soft: boolean): Holder {
 }
 
 function whySpared(view: TenantView, target: Target): Holder['spared'] {
-  const { tenant } = view;
-  if (target.wishes[view.id] !== undefined) return { why: 'wished', reason: `wanted there by ${target.because} too` };
-  if (tenant.pinned) return { why: 'pinned', reason: 'pinned' };
-  if (tenant.uses > 0) return { why: 'in-use', reason: `in use by ${counted(tenant.uses, 'request')}` };
+  const { tenant, inner } = view;
+  // What is inside would go with it.
+  const all = [tenant, ...inner.map((one) => one.tenant)];
+  const uses = all.reduce((total, one) => total + one.uses, 0);
+  const wantsInner = inner.some(({ id }) => (target.wishes[id]?.place ?? 'absent') !== 'absent');
+  if (target.wishes[view.id] !== undefined || wantsInner) {
+    return { why: 'wished', reason: `wanted there by ${target.because} too` };
+  }
+  if (all.some(({ pinned }) => pinned)) return { why: 'pinned', reason: 'pinned' };
+  if (uses > 0) return { why: 'in-use', reason: `in use by ${counted(uses, 'request')}` };
   if (tenant.priority > target.priority) {
     return { why: 'outranks', reason: `its priority ${tenant.priority} is above ${target.priority}` };
   }

@@ -82,7 +82,7 @@ export function settleSoft(soft: Soft[], rest: Rest): Settled | string[] {
 
 /** Counted on to stay where it is. */
 const isPresent = ({ view }: Soft, { gone }: Rest): boolean =>
-  !gone.has(view.id) && isWell(view) && view.committedMb.some((held) => held > 0);
+  !gone.has(view.id) && isWell(view) && (view.countedAs !== null || view.committedMb.some((held) => held > 0));
 
 const released = (soft: Soft[], roomMb: PerGpu): PerGpu =>
   roomMb.map((room, gpu) => soft.reduce((more, { view }) => more + (view.committedMb[gpu] ?? 0), room));

@@ -62,16 +62,16 @@ function removalAction(host: HostView, { view, kind, why }: Removal): Action {
   const move = kind === 'to-cpu';
   // An attempt that died may hold memory on any GPU before a reading shows it.
   const hidden = !move && view.tenant.state !== 'resident' && !view.onGpu;
-  const held = host.gpus.filter((_, gpu) => (view.heldMb[gpu] ?? 0) > 0);
-  const freed =
-    sum(view.heldMb) > 0 ? `; frees ${mb(sum(view.heldMb))} on ${listed(held.map((gpu) => gpu.label))}` : '';
+  const freesMb = view.heldMb.map((held, gpu) => held + sum(view.inner.map(({ heldMb }) => heldMb[gpu] ?? 0)));
+  const held = host.gpus.filter((_, gpu) => (freesMb[gpu] ?? 0) > 0);
+  const freed = sum(freesMb) > 0 ? `; frees ${mb(sum(freesMb))} on ${listed(held.map((gpu) => gpu.label))}` : '';
   return {
     kind: move ? 'move' : 'unload',
     view,
     devices: devicesOf(view, [...(move || view.onCpu ? [CPU] : []), ...(hidden ? host.gpus.map((gpu) => gpu.id) : [])]),
     peakMb: zeros(host),
     addsMb: view.committedMb.map((committed) => -committed),
-    freesMb: view.heldMb,
+    freesMb,
     loads: false,
     notBeside: [],
     needsMb: 0,
@@ -136,7 +136,9 @@ function loadAction(host: HostView, { need, landing, partly, notBeside }: Placed
   const where = listed(landsOn.map((gpu) => gpu.label)) || 'a GPU';
   const room = partly
     ? `its ${mb(need.peakMb)} do not fit whole, so what is free on ${where} is used and the rest is in system memory`
-    : `${goesOn ? `goes on with its attempt in state ${view.tenant.state}, ` : ''}needs ${mb(need.peakMb)} on ${where}`;
+    : view.countedAs !== null && need.peakMb === 0
+      ? `it fits into what ${view.countedAs} is charged`
+      : `${goesOn ? `goes on with its attempt in state ${view.tenant.state}, ` : ''}needs ${mb(need.peakMb)} on ${where}`;
   return {
     kind: move ? 'move' : 'load',
     view,

@@ -1,8 +1,8 @@
 /** What each wish still needs, tenant by tenant, given what is observed. */
-import { EMBEDDER } from '../../contracts/names.js';
+import { EMBEDDER, tenantName } from '../../contracts/names.js';
 import type { RefusalCode, Rejected } from '../../contracts/plan.js';
 import type { Target, Wish } from '../../contracts/residency.js';
-import { byText, type HostView, type TenantView } from './hostView.js';
+import { byText, type HostView, sum, type TenantView } from './hostView.js';
 import type { Need } from './placement.js';
 
 /** A tenant that leaves the GPU, or is unloaded: before anything is loaded. */
@@ -153,7 +153,7 @@ export function toCpu(
 
 function toGpu(host: HostView, view: TenantView, why: string, demands: Demands, anew: boolean): void {
   const { kind, state, allowCpu } = view.tenant;
-  const onOneGpu = view.committedMb.filter((held) => held > 0).length === 1;
+  const onOneGpu = view.countedAs !== null || view.committedMb.filter((held) => held > 0).length === 1;
   // What was being unloaded may be memory that is not back yet: that is proven before anything loads into it.
   const goesOn = onOneGpu && !allowCpu && state !== 'unloading' && !isUnwell(view) && !anew;
   const startsAnew = kind !== 'embedder' && (view.onCpu || (view.onGpu && !goesOn));
@@ -171,9 +171,9 @@ function toGpu(host: HostView, view: TenantView, why: string, demands: Demands, 
 /** @param startsAnew - it is unloaded before, so it keeps nothing */
 export function needOf(host: HostView, view: TenantView, startsAnew: boolean): Need {
   const { tenant, driver } = view;
-  const chargeMb = Math.max(0, tenant.chargeMb);
-  const peakMb = Math.max(chargeMb, tenant.peakMb);
-  const keeps = !startsAnew && view.onGpu;
+  const chargeMb = beyondOuter(host, view, Math.max(0, tenant.chargeMb));
+  const peakMb = beyondOuter(host, view, Math.max(0, tenant.chargeMb, tenant.peakMb));
+  const keeps = !startsAnew && view.onGpu && view.countedAs === null;
   const ownMb = keeps ? view.committedMb : host.gpus.map(() => 0);
   const oneByOne = driver.placement === 'chosen' || tenant.kind === 'embedder';
   return {
@@ -183,6 +183,16 @@ export function needOf(host: HostView, view: TenantView, startsAnew: boolean): N
     ownMb,
     lands: keeps && tenant.kind !== 'embedder' ? 'there' : oneByOne ? 'one' : 'driver',
   };
+}
+
+/** Of so much, what the tenant that it is inside is not charged for already, beside what else is in there. */
+function beyondOuter(host: HostView, view: TenantView, mb: number): number {
+  const outer = host.tenants.get(view.countedAs ?? '');
+  if (outer === undefined) return mb;
+  const others = outer.inner.filter(({ id }) => id !== view.id).map(({ heldMb }) => sum(heldMb));
+  // A GPU that takes nothing new takes it from nobody.
+  const charged = outer.committedMb.filter((_, gpu) => host.gpus[gpu]?.problem === null);
+  return Math.max(0, sum(others) + mb - sum(charged));
 }
 
 const whyMissing = ({ driver }: TenantView): string => driver.reason ?? 'its optional part is not installed';
@@ -202,8 +212,13 @@ const noGpuToMoveTo = (view: TenantView): Obstacle => ({
 const driverUnavailable = (view: TenantView): Obstacle => ({
   code: 'driver-unavailable',
   message: `${view.id} cannot be changed: ${view.unavailable ?? 'its driver is not available'}`,
-  remedy: REMEDIES[view.tenant.driver],
+  remedy: remedyFor(view),
 });
+
+const remedyFor = ({ tenant, driver }: TenantView): string =>
+  driver.resting && tenant.inside !== undefined
+    ? `start what it runs in: \`vramflow service start ${tenantName(tenant.inside)}\``
+    : REMEDIES[tenant.driver];
 
 const REMEDIES: Record<TenantView['tenant']['driver'], string> = {
   ollama: 'start Ollama, or correct `ollama_endpoint`; vramflow tries again by itself',
