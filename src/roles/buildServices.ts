@@ -97,7 +97,9 @@ function probeOf(name: string, { health, env, directory }: ServiceSettings, driv
   const allowRemote = health.allow_remote;
   if (health.http !== undefined) {
     const contains = health.body === undefined ? {} : { contains: health.body };
-    return createHttpProbe({ url: health.http, allowRemote, ...contains, ...common });
+    const { status = [200, 299] } = health;
+    const range: [number, number] = typeof status === 'number' ? [status, status] : status;
+    return createHttpProbe({ url: health.http, status: range, allowRemote, ...contains, ...common });
   }
   if (health.tcp !== undefined) {
     const cut = health.tcp.lastIndexOf(':');
