@@ -35,6 +35,8 @@ export interface SystemOptions {
   seed?: number;
   /** Written as the project's file. */
   config?: Record<string, unknown>;
+  /** What a simulated native service takes from the first request to its page /work on, MB. */
+  firstUseMb?: Record<string, number>;
   /** A server that several systems share; it is then not stopped with this one. */
   temporal?: TestServer;
   /** The control worker of another system serves this one too. */
@@ -88,7 +90,7 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   writeFileSync(projectFile, stringify({ ...options.config, host, data_dir: join(folder, 'data') }));
   const played = simulatedServices(checkFile(projectFile, folder).config);
   const servicesFile = join(folder, 'services.json');
-  if (played !== null) writeFileSync(servicesFile, JSON.stringify(played));
+  if (played !== null) writeFileSync(servicesFile, JSON.stringify(withFirstUse(played, options.firstUseMb)));
   const simulator =
     preset === null
       ? null
@@ -192,6 +194,11 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   if (!options.sharesControl) system.startControl();
   await system.startAgent();
   return system;
+}
+
+function withFirstUse(played: object, firstUseMb: Record<string, number> = {}): object {
+  const { programs } = played as { programs: { name: string }[] };
+  return { ...played, programs: programs.map((one) => ({ ...one, peakMb: firstUseMb[one.name] ?? null })) };
 }
 
 /** Registered with its host, described, and at rest: from here on a test's own actions count. */
