@@ -1,5 +1,6 @@
 import type { Agent } from '../agent/agent.js';
 import { CUT_SHORT, followProof } from '../agent/followProof.js';
+import { learn } from '../agent/learn.js';
 import { tell } from '../agent/tell.js';
 import type { Begun } from '../agent/unfinished.js';
 import type { AgentActivities, StepCall } from '../contracts/activities.js';
@@ -127,5 +128,5 @@ function learnFootprint(agent: Agent, gpu: string, beforeMb: number | null, afte
   const listed = agent.sampler.latest().processes?.find((one) => one.pid === pid && one.uuid === gpu)?.usedMb ?? null;
   const difference = beforeMb !== null && afterMb !== null ? afterMb - beforeMb : null;
   const chargeMb = listed ?? (difference !== null && difference > 0 ? difference : null);
-  if (chargeMb !== null) agent.learned.record(EMBEDDER, { chargeMb, peakMb: chargeMb, loadMs: ms });
+  if (chargeMb !== null) learn(agent, EMBEDDER, [gpu], { chargeMb, peakMb: chargeMb, loadMs: ms });
 }

@@ -2,6 +2,7 @@ import { OllamaError } from '../adapters/ollama/ollama.js';
 import { pause } from '../adapters/processes/pause.js';
 import type { Agent } from '../agent/agent.js';
 import { KEEP_ALIVE } from '../agent/keepAlive.js';
+import { gpusNow, learn } from '../agent/learn.js';
 import { tell } from '../agent/tell.js';
 import type { StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
@@ -60,7 +61,7 @@ export async function loadModel(agent: Agent, call: StepCall, signal: AbortSigna
     const after = await sampleNow(agent, signal);
     if (gpus.length > 0) {
       const chargeMb = Math.round(loaded.vramMb);
-      agent.learned.record(step.tenant, {
+      learn(agent, step.tenant, gpusNow(agent, step.tenant), {
         chargeMb,
         peakMb: peakSince(agent, gpus, before, startedAt, chargeMb),
         loadMs: ms,

@@ -2,6 +2,7 @@ import { ServiceError } from '../adapters/services/driver.js';
 import type { Agent } from '../agent/agent.js';
 import { CUT_SHORT, followProof } from '../agent/followProof.js';
 import { followStart } from '../agent/followStart.js';
+import { gpusNow, learn } from '../agent/learn.js';
 import { NotReady } from '../agent/services.js';
 import { tell } from '../agent/tell.js';
 import type { Begun } from '../agent/unfinished.js';
@@ -58,8 +59,8 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
   try {
     const { health } = await agent.services.start(name, gpus, signal);
     const ms = Math.round(agent.now() - startedAt);
-    const known = agent.learned.get(step.tenant);
-    agent.learned.record(step.tenant, { chargeMb: known?.chargeMb ?? 0, peakMb: known?.peakMb ?? 0, loadMs: ms });
+    // One that was coming up already took longer than this.
+    if (former.sight.state === 'absent') learn(agent, step.tenant, gpusNow(agent, step.tenant), { loadMs: ms });
     agent.setError(step.tenant, null);
     const proof: Proof = {
       beforeMb,
@@ -124,6 +125,7 @@ async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
     return { acted: false, proof: { beforeMb, afterMb: beforeMb, reclaimMs: null, by: 'it does not run' } };
   }
   const limitMs = attemptMs(step, agent.policy);
+  const gpus = gpusNow(agent, step.tenant);
   agent.setWorking(step.tenant, 'unloading');
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();
@@ -149,8 +151,11 @@ async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
       reclaimMs: Math.round(agent.now() - goneAt),
       by: agent.reclaims.proof(step.tenant) ?? 'it does not run',
     };
+    const ms = Math.round(agent.now() - startedAt);
+    // What an earlier attempt had stopped took longer than this.
+    if (sight.state === 'running') learn(agent, step.tenant, gpus, { stopMs: ms });
     agent.setError(step.tenant, null);
-    tell(agent, step.tenant, begun, proof, Math.round(agent.now() - startedAt));
+    tell(agent, step.tenant, begun, proof, ms);
     return { acted: true, proof };
   } catch (error) {
     const left = agent.unfinished.of(step.tenant);

@@ -2,6 +2,7 @@ import type { GpuSample } from '../adapters/gpu/reader.js';
 import { pause } from '../adapters/processes/pause.js';
 import type { Agent } from '../agent/agent.js';
 import { CUT_SHORT, followProof } from '../agent/followProof.js';
+import { gpusNow, learn } from '../agent/learn.js';
 import { tell } from '../agent/tell.js';
 import type { Begun } from '../agent/unfinished.js';
 import type { StepCall } from '../contracts/activities.js';
@@ -40,10 +41,13 @@ export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSig
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();
   try {
+    let asked: { atMs: number; gpus: string[] } | null = null;
     if (isThere()) {
       const graceMs = Math.ceil(attemptMs(step, agent.policy) * GRACE_SHARE);
       await agent.gates.drain(step.tenant, graceMs, signal);
-      begun = await letGo(agent, call, await listedSample(agent, signal), usedMbOf(before), signal);
+      const picture = await listedSample(agent, signal);
+      asked = { atMs: agent.now(), gpus: gpusNow(agent, step.tenant) };
+      begun = await letGo(agent, call, picture, usedMbOf(before), signal);
     }
     begun ??= noteBegun(agent, call, beforeMb);
     const goneAt = agent.now();
@@ -56,6 +60,8 @@ export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSig
       reclaimMs: Math.round(agent.now() - goneAt),
       by: agent.reclaims.proof(step.tenant) ?? 'Ollama does not list it',
     };
+    // Without the grace for requests in flight, which the next one may not need.
+    if (asked !== null) learn(agent, step.tenant, asked.gpus, { stopMs: Math.round(agent.now() - asked.atMs) });
     agent.setError(step.tenant, null);
     tell(agent, step.tenant, begun, proof, Math.round(agent.now() - startedAt));
     return { acted: true, proof };

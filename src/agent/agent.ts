@@ -13,10 +13,18 @@ import { Fence } from './fence.js';
 import { CUT_SHORT, followProof } from './followProof.js';
 import { Gates } from './gates.js';
 import { Journal } from './journal.js';
+import { learnPeaks } from './learn.js';
 import { type Footprint, Learned } from './learned.js';
 import { observeHost, pidsOf } from './observe.js';
+
+<<<<<<< HEAD
+
 import { onGpus } from './observeServices.js';
 import { ollamaServer } from './ollamaServer.js';
+
+=======
+>>>>>>> h-learned
+
 import { type OllamaChange, OllamaWatch } from './ollamaWatch.js';
 import { Reclaims } from './reclaims.js';
 import { Reservations } from './reservations.js';
@@ -58,9 +66,6 @@ interface Remembered {
   /** Absent in what earlier versions wrote. */
   displaced?: Displacements;
 }
-
-/** MB by which a service must have grown to be learned anew. */
-const LEARN_FROM_MB = 64;
 
 export class Agent {
   readonly policy: HostPolicy;
@@ -111,7 +116,7 @@ export class Agent {
     this.watch = new OllamaWatch(ollama, 'observed', (change) => this.onOllama(change), Date.now, server);
     sampler.onSample((sample) => {
       this.reclaims.take(sample);
-      this.learnPeaks();
+      learnPeaks(this);
       this.noteQuarantine(sample.gpus.map((gpu) => gpu.uuid));
     });
   }
@@ -236,18 +241,6 @@ export class Agent {
   abandon(operation: OperationRef): void {
     this.fence.abandon(operation);
     this.openGates({ of: operation.runId });
-  }
-
-  /** A service that fills at its first use takes more than at its start: the most that it took counts from then on. */
-  private learnPeaks(): void {
-    if (this.policy.services.length === 0) return;
-    for (const { id, kind, holdings, loadMs } of this.observation().tenants) {
-      if (kind !== 'service') continue;
-      const mb = onGpus(holdings);
-      const known = this.learned.get(id)?.peakMb ?? 0;
-      // Small growth is not worth a write.
-      if (mb > known + LEARN_FROM_MB) this.learned.record(id, { chargeMb: mb, peakMb: mb, loadMs });
-    }
   }
 
   /** Law 8: that a GPU takes nothing new is an event, and so is its end. */

@@ -1,20 +1,28 @@
+import { CPU } from '../contracts/names.js';
+import type { TenantObservation } from '../contracts/residency.js';
 import type { StateFile } from './stateFile.js';
 
-/** What loads have shown, by tenant. MB as MiB. */
+/** What was seen of a tenant on some GPUs. Each figure is there once it was measured. MB as MiB. */
 export interface Footprint {
   /** On GPUs once loaded. */
-  chargeMb: number;
+  chargeMb?: number;
   /** At the most while it loaded. */
-  peakMb: number;
+  peakMb?: number;
   /** A moving mean of load times. */
-  loadMs: number;
+  loadMs?: number;
+  /** A moving mean of the times that an unload or a stop took, the proof included. */
+  stopMs?: number;
 }
 
-/** How much a new load time moves the mean. */
+/** How much a new time moves the mean. */
 const WEIGHT = 0.5;
 
-/** Footprints and load times as measured; Ollama and CLIP allocate all at load, so the last measurement counts. */
+/**
+ * Footprints and times as measured, by tenant and the GPUs that it was on. A former version kept them by tenant alone:
+ * such an entry counts as seen on GPUs that nobody knows.
+ */
 export class Learned {
+  /** What was learned last comes last. */
   private footprints: Record<string, Footprint>;
   private writeProblem: string | null = null;
 
@@ -22,14 +30,37 @@ export class Learned {
     this.footprints = file.get();
   }
 
-  get(tenant: string): Footprint | null {
-    return this.footprints[tenant] ?? null;
+  /**
+   * Ollama and CLIP allocate all at load, so the last measurement counts.
+   * @param gpus that it is on, none for the CPU; null: it is nowhere. What was not measured there is as last seen elsewhere.
+   */
+  get(tenant: string, gpus: readonly string[] | null): Footprint {
+    const here = gpus === null ? {} : this.footprints[keyOf(tenant, gpus)];
+    return Object.assign({}, ...this.of(tenant).map(([, footprint]) => footprint), here) as Footprint;
   }
 
-  record(tenant: string, measured: Footprint): void {
-    const known = this.get(tenant);
-    const loadMs = known ? Math.round(known.loadMs * (1 - WEIGHT) + measured.loadMs * WEIGHT) : measured.loadMs;
-    this.footprints = { ...this.footprints, [tenant]: { ...measured, loadMs } };
+  /** The most that it was seen to take, on whichever GPUs; 0: nothing was seen yet. */
+  mostMb(tenant: string): number {
+    return Math.max(0, ...this.of(tenant).map(([, { chargeMb }]) => chargeMb ?? 0));
+  }
+
+  /** What a plan expects, as far as it was measured. */
+  times(tenant: string, gpus: readonly string[] | null): Pick<TenantObservation, 'stopMs' | 'loadMsOn'> {
+    const { stopMs } = this.get(tenant, gpus);
+    const loads = this.of(tenant).flatMap(([key, { loadMs }]) => {
+      const place = key.slice(prefixOf(tenant).length);
+      return place === '' || loadMs === undefined ? [] : [[place, loadMs] as const];
+    });
+    return {
+      ...(stopMs === undefined ? {} : { stopMs }),
+      ...(loads.length === 0 ? {} : { loadMsOn: Object.fromEntries(loads) }),
+    };
+  }
+
+  record(tenant: string, gpus: readonly string[], measured: Footprint): void {
+    const key = keyOf(tenant, gpus);
+    const { [key]: known = {}, ...others } = this.footprints;
+    this.footprints = { ...others, [key]: joined(known, measured) };
     try {
       this.file.set(this.footprints);
       this.writeProblem = null;
@@ -42,4 +73,23 @@ export class Learned {
   problem(): string | null {
     return this.writeProblem;
   }
+
+  private of(tenant: string): [key: string, footprint: Footprint][] {
+    return Object.entries(this.footprints).filter(([key]) => key === tenant || key.startsWith(prefixOf(tenant)));
+  }
+}
+
+/** No name of a tenant holds a blank. */
+const prefixOf = (tenant: string): string => `${tenant} on `;
+
+const keyOf = (tenant: string, gpus: readonly string[]): string =>
+  `${prefixOf(tenant)}${gpus.length === 0 ? CPU : [...gpus].sort().join('+')}`;
+
+function joined(known: Footprint, measured: Footprint): Footprint {
+  const result = { ...known, ...measured };
+  for (const time of ['loadMs', 'stopMs'] as const) {
+    const [before, now] = [known[time], measured[time]];
+    if (before !== undefined && now !== undefined) result[time] = Math.round(before * (1 - WEIGHT) + now * WEIGHT);
+  }
+  return result;
 }

@@ -13,8 +13,8 @@ import { attributeModels, foreignMb, isGhost, type VramProcess } from '../domain
 import { heldOnMb, serverOfOllama } from '../domain/planner/nesting.js';
 import type { EmbedderSwitch } from './embedderSwitch.js';
 import type { Gates } from './gates.js';
-import type { Footprint, Learned } from './learned.js';
-import { observeServices } from './observeServices.js';
+import type { Learned } from './learned.js';
+import { gpusOf, observeServices } from './observeServices.js';
 import type { ListedModel, OllamaWatch } from './ollamaWatch.js';
 import type { Reclaims } from './reclaims.js';
 import type { ServiceView } from './services.js';
@@ -115,8 +115,10 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
     const present = listed && !isCrashed(parts, listed) ? listed : undefined;
     const holdings = present ? (attributed[id]?.holdings ?? []) : reclaims.unproven(id);
     const onGpus = sum(holdings.filter((holding) => holding.device !== CPU));
-    const known = learned.get(id);
-    const chargeMb = present && onGpus > 0 ? onGpus : (known?.chargeMb ?? configured?.declaredMb ?? onGpus);
+    const gpus = present ? gpusOf(holdings) : null;
+    const known = learned.get(id, gpus);
+    const measured = present !== undefined && onGpus > 0;
+    const chargeMb = measured ? onGpus : (known.chargeMb ?? configured?.declaredMb ?? onGpus);
     return {
       id,
       kind: 'model',
@@ -125,12 +127,14 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
       proven: present?.proven ?? false,
       holdings,
       chargeMb,
-      chargeSource: sourceOf(parts.simulated, present !== undefined && onGpus > 0, known),
-      peakMb: Math.max(chargeMb + OLLAMA_KEEPS_FREE_MB, known?.peakMb ?? 0),
+      chargeSource: sourceOf(parts.simulated, measured, known.chargeMb),
+      peakMb: Math.max(chargeMb + OLLAMA_KEEPS_FREE_MB, known.peakMb ?? 0),
+      ...compared(configured?.declaredMb, measured ? onGpus : known.chargeMb),
       uses: gates.uses(id),
       idleForMs: present ? uses.idleFor(id) : null,
       residentForMs: present ? present.residentForMs : null,
-      loadMs: known?.loadMs ?? 1_000 + Math.round((chargeMb / LOAD_MB_A_SECOND) * 1_000),
+      loadMs: known.loadMs ?? 1_000 + Math.round((chargeMb / LOAD_MB_A_SECOND) * 1_000),
+      ...learned.times(id, gpus),
       pinned: configured?.pinned ?? false,
       priority: configured?.priority ?? FOREIGN_MODEL_PRIORITY,
       allowCpu: configured?.allowCpu ?? true,
@@ -166,9 +170,9 @@ function stateOf(
 
 function observeEmbedder({ policy, embedder, sample, learned, reclaims, simulated }: ObservedParts): TenantObservation {
   const process = embedder.process();
-  const known = learned.get(EMBEDDER);
+  const known = learned.get(EMBEDDER, process?.gpu ? [process.gpu] : null);
   const measured = sample.processes?.find((one) => one.pid === process?.pid)?.usedMb ?? null;
-  const chargeMb = measured ?? known?.chargeMb ?? policy.embedder.declaredMb;
+  const chargeMb = measured ?? known.chargeMb ?? policy.embedder.declaredMb;
   const holdings = process
     ? [{ device: process.gpu ?? CPU, mb: process.gpu === null ? 0 : chargeMb }, ...reclaims.unproven(EMBEDDER)]
     : reclaims.unproven(EMBEDDER);
@@ -180,12 +184,13 @@ function observeEmbedder({ policy, embedder, sample, learned, reclaims, simulate
     proven: process !== null,
     holdings,
     chargeMb,
-    chargeSource: sourceOf(simulated, measured !== null, known),
-    peakMb: Math.max(chargeMb, known?.peakMb ?? 0),
+    chargeSource: sourceOf(simulated, measured !== null, known.chargeMb),
+    peakMb: Math.max(chargeMb, known.peakMb ?? 0),
+    ...compared(policy.embedder.declaredMb, measured ?? known.chargeMb),
     uses: embedder.uses(),
     idleForMs: null,
     residentForMs: process?.startedMsAgo ?? null,
-    loadMs: known?.loadMs ?? EMBEDDER_START_MS,
+    loadMs: known.loadMs ?? EMBEDDER_START_MS,
     pinned: false,
     priority: policy.embedder.priority,
     allowCpu: true,
@@ -193,10 +198,15 @@ function observeEmbedder({ policy, embedder, sample, learned, reclaims, simulate
   };
 }
 
-function sourceOf(simulated: boolean, measured: boolean, known: Footprint | null): FigureSource {
+function sourceOf(simulated: boolean, measured: boolean, learnedMb: number | undefined): FigureSource {
   if (measured) return simulated ? 'simulated' : 'measured';
-  return known ? 'learned' : 'declared';
+  return learnedMb === undefined ? 'declared' : 'learned';
 }
+
+const compared = (declaredMb?: number, seenMb?: number): Pick<TenantObservation, 'declaredMb' | 'seenMb'> => ({
+  ...(declaredMb === undefined ? {} : { declaredMb }),
+  ...(seenMb === undefined ? {} : { seenMb }),
+});
 
 function observeDevices(parts: ObservedParts, tenants: TenantObservation[]): DeviceObservation[] {
   const { sample, quarantine, measured, simulated } = parts;

@@ -34,12 +34,18 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
   const id = serviceTenant(policy.name);
   const view = services.find(({ name }) => name === policy.name);
   const runs = view?.sight.state === 'running';
+<<<<<<< HEAD
   const inner = parts.models.filter(({ inside }) => inside === id);
   const holdings = runs && view ? holdingInner(holdingsOf(parts, policy, view), inner) : reclaims.unproven(id);
   const known = learned.get(id);
+=======
+  const holdings = runs && view ? holdingsOf(parts, policy, view) : reclaims.unproven(id);
+  const gpus = runs ? gpusOf(holdings) : null;
+>>>>>>> h-learned
   const observedMb = measured ? onGpus(holdings) : 0;
   // It may fill at its first use: what it was seen to take, or is said to, counts from the start.
-  const chargeMb = policy.declaredMb === 0 ? 0 : Math.max(observedMb, policy.declaredMb, known?.peakMb ?? 0);
+  const seenMb = Math.max(observedMb, learned.mostMb(id));
+  const chargeMb = policy.declaredMb === 0 ? 0 : Math.max(policy.declaredMb, seenMb);
   const state = stateOf(view, holdings, working.get(id), errors.has(id));
   const trouble = view === undefined ? null : troubleOf(view, state, errors.get(id));
   return {
@@ -52,10 +58,13 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
     chargeMb,
     chargeSource: sourceOf(chargeMb, policy.declaredMb, observedMb, simulated),
     peakMb: chargeMb,
+    declaredMb: policy.declaredMb,
+    ...(seenMb === 0 ? {} : { seenMb }),
     uses: 0,
     idleForMs: null,
     residentForMs: runs ? (view?.sight.runningForMs ?? null) : null,
-    loadMs: known?.loadMs ?? START_MS,
+    loadMs: learned.get(id, gpus).loadMs ?? START_MS,
+    ...learned.times(id, gpus),
     pinned: policy.pinned,
     priority: policy.priority,
     allowCpu: false,
@@ -123,6 +132,10 @@ function sourceOf(chargeMb: number, declaredMb: number, observedMb: number, simu
   if (chargeMb === observedMb) return simulated ? 'simulated' : 'measured';
   return 'learned';
 }
+
+/** Without the CPU. */
+export const gpusOf = (holdings: Holding[]): string[] =>
+  holdings.map(({ device }) => device).filter((device) => device !== CPU);
 
 export const onGpus = (holdings: Holding[]): number =>
   holdings.reduce((sum, { device, mb }) => sum + (device === CPU ? 0 : mb), 0);

@@ -1,5 +1,5 @@
 /** Whether the run of one service works: its health, and the checks that tell it (P2, P8). */
-import type { HealthProbe } from '../adapters/health/check.js';
+import type { HealthProbe, HealthResult } from '../adapters/health/check.js';
 import type { ServiceSight } from '../adapters/services/driver.js';
 import {
   afterHealthEvent,
@@ -19,6 +19,14 @@ export interface CheckedService {
   health: HealthPolicy;
 }
 
+/** What is known of the run that is checked. */
+interface CheckedRun {
+  /** It has been ready, maybe under a former agent. */
+  wasReady: boolean;
+  /** An agent of ours saw it begin. */
+  isOurs: boolean;
+}
+
 interface Listener {
   /** Something is known anew. */
   onEvent(): void;
@@ -32,7 +40,7 @@ export class ServiceChecks {
 
   constructor(
     private readonly service: CheckedService,
-    private readonly of: { now(): number; sight(): ServiceSight },
+    private readonly of: { now(): number; sight(): ServiceSight; run(): CheckedRun },
     private readonly listener: Listener,
   ) {
     this.health = unstarted(of.now());
@@ -91,8 +99,7 @@ export class ServiceChecks {
   private async check(probe: HealthProbe, signal: AbortSignal): Promise<void> {
     const policy = this.service.health;
     while (!signal.aborted) {
-      // A check that breaks off says nothing good: unknown is not healthy.
-      const result = await probe.check(signal).catch((error: unknown) => ({ ok: false, detail: String(error) }));
+      const result = await this.look(probe, signal);
       if (signal.aborted) return;
       const before = this.health;
       this.apply({ kind: 'checked', atMs: this.of.now(), ok: result.ok, detail: result.detail });
@@ -100,6 +107,17 @@ export class ServiceChecks {
       // Null: a stop is under way.
       await pauseOrAbort(nextCheckInMs(this.health, policy) ?? policy.intervalMs, signal);
     }
+  }
+
+  private async look(probe: HealthProbe, signal: AbortSignal): Promise<Omit<HealthResult, 'ms'>> {
+    const { wasReady, isOurs } = this.of.run();
+    if (probe.once && wasReady) return { ok: true, detail: 'it runs, and this run has been ready' };
+    // A check that breaks off says nothing good: unknown is not healthy.
+    const found = await probe.check(signal).catch((error: unknown) => ({ ok: false, detail: String(error) }));
+    if (found.ok || !probe.once || isOurs) return found;
+    // What it said before anybody looked may be gone from its log: that it outlasts a start has to do.
+    const ageMs = this.of.now() - (this.health.runSinceMs ?? this.of.now());
+    return ageMs < this.service.health.startPeriodMs ? found : { ok: true, detail: `it runs; ${found.detail}` };
   }
 
   private apply(event: HealthEvent): void {

@@ -3,6 +3,7 @@ import type { ServiceChange, ServiceDriver, ServiceExit, ServiceSight } from '..
 import { ServiceError } from '../adapters/services/driver.js';
 import type { ServiceHealth } from '../domain/serviceHealth.js';
 import { BackOff, type HeldBack } from './backOff.js';
+import { type Run, Runs } from './runs.js';
 import { type CheckedService, ServiceChecks } from './serviceChecks.js';
 import type { StateFile } from './stateFile.js';
 import { Waiters } from './waiters.js';
@@ -40,13 +41,12 @@ interface Tracked {
   service: ManagedService;
   checks: ServiceChecks;
   run: string | null;
+  /** The run began by an agent of ours. */
+  isOurs: boolean;
   backOff: BackOff;
   /** An operation works at it: what happens to it is no news. */
   worked: number;
 }
-
-/** Which GPUs a run was started on, by service. */
-export type Placements = Record<string, { run: string; gpus: string[] }>;
 
 const LOG_LINES = 8;
 /** Bounds the reading of the last lines of something that may hang. */
@@ -58,6 +58,7 @@ export class NotReady extends Error {}
 
 export class Services {
   private readonly tracked = new Map<string, Tracked>();
+  readonly runs: Runs;
   private readonly drivers: ServiceDriver[];
   private readonly listeners = new Set<(news: ServiceNews) => void>();
   private readonly waiters = new Waiters();
@@ -65,9 +66,10 @@ export class Services {
 
   constructor(
     services: ManagedService[],
-    private readonly placements: StateFile<Placements>,
+    runs: StateFile<Record<string, Run>>,
     private readonly now: () => number,
   ) {
+    this.runs = new Runs(runs);
     this.drivers = [...new Set(services.map(({ driver }) => driver))];
     for (const service of services) this.tracked.set(service.name, this.track(service));
     for (const driver of this.drivers) driver.onChange((change) => this.onChange(driver, change));
@@ -127,7 +129,7 @@ export class Services {
     return this.working(one, async () => {
       one.backOff.end();
       const sight = await driver.start(name, { gpus, signal });
-      if (sight.run !== null) this.placements.set({ ...this.placements.get(), [name]: { run: sight.run, gpus } });
+      if (sight.run !== null) this.runs.started(name, sight.run, gpus);
       this.follow(one);
       return this.comesUp(one, signal);
     });
@@ -184,16 +186,20 @@ export class Services {
   private track(service: ManagedService): Tracked {
     const checks = new ServiceChecks(
       service,
-      { now: this.now, sight: () => this.sightOf(one) },
+      { now: this.now, sight: () => this.sightOf(one), run: () => this.runOf(one) },
       {
         onEvent: () => this.waiters.wake(),
         onFound: (before, reason) => {
+          const { run } = one;
+          if (service.probe?.once && run !== null && one.checks.health.state === 'ready') {
+            this.runs.ready(service.name, run);
+          }
           if (one.worked === 0) this.changed(one, before, reason);
         },
       },
     );
     const backOff = new BackOff(() => this.tell({ kind: 'released', service: service.name }));
-    const one: Tracked = { service, checks, backOff, run: null, worked: 0 };
+    const one: Tracked = { service, checks, backOff, run: null, isOurs: false, worked: 0 };
     return one;
   }
 
@@ -240,10 +246,13 @@ export class Services {
     );
   }
 
+  private runOf({ service, run, isOurs }: Tracked) {
+    return { isOurs, wasReady: this.runs.of(service.name, run)?.wasReady ?? false };
+  }
+
   private viewOf(one: Tracked): ServiceView {
     const sight = this.sightOf(one);
-    const placed = this.placements.get()[one.service.name];
-    const gpus = sight.gpus ?? (placed !== undefined && placed.run === sight.run ? placed.gpus : null);
+    const gpus = sight.gpus ?? this.runs.of(one.service.name, sight.run)?.gpus ?? null;
     return { name: one.service.name, sight, health: one.checks.health, gpus, heldBack: one.backOff.heldBack() };
   }
 
@@ -275,9 +284,10 @@ export class Services {
   }
 
   private began(one: Tracked, sight: ServiceSight): void {
+    const isKnown = (this.runs.of(one.service.name, sight.run)?.gpus ?? null) !== null;
     one.run = sight.run;
+    one.isOurs = isKnown || one.worked > 0 || sight.gpus !== undefined;
     one.checks.begin(sight);
-    const isKnown = this.placements.get()[one.service.name]?.run === sight.run;
     if (one.worked === 0 && !isKnown) this.tell({ kind: 'appeared', service: one.service.name });
   }
 

@@ -118,11 +118,20 @@ const serviceName = text(
 );
 const serviceSeconds = seconds(0.1, 3600);
 
+const statusCode = z.int().min(100).max(599);
+const statusCodes = text(
+  z.union([statusCode, z.tuple([statusCode, statusCode])]),
+  'a status, or the first and the last of a range, for example [200, 399]',
+);
+
 /** How a service tells that it works; exactly one of the four. */
 const health = z.strictObject({
   http: endpointPage
     .optional()
     .describe('A page that answers 200–299, for example http://127.0.0.1:8188/system_stats.'),
+  status: statusCodes
+    .optional()
+    .describe('With http: the status that the page answers, or the first and the last of a range; 200–299 by default.'),
   body: z.string().min(1).optional().describe('With http: text that the page must hold.'),
   tcp: hostAndPort.optional().describe('An address that takes connections, for example 127.0.0.1:50000.'),
   log: z.string().min(1).optional().describe('Text in its output that says that it is ready.'),

@@ -63,8 +63,14 @@ function checkHealth(name: string, { health }: ServiceSettings): Contradiction[]
     return [{ path, message, remedy: 'Set one of http, tcp, log and command.' }];
   }
   const problems: Contradiction[] = [];
-  if (health.body !== undefined && health.http === undefined) {
-    problems.push({ path: [...path, 'body'], message: 'is for pages only.', remedy: 'Remove it, or check by http.' });
+  for (const key of ['body', 'status'] as const) {
+    if (health[key] === undefined || health.http !== undefined) continue;
+    problems.push({ path: [...path, key], message: 'is for pages only.', remedy: 'Remove it, or check by http.' });
+  }
+  if (Array.isArray(health.status) && health.status[0] > health.status[1]) {
+    const [first, last] = health.status;
+    const message = `goes from ${first} down to ${last}: no answer is in it.`;
+    problems.push({ path: [...path, 'status'], message, remedy: `Write [${last}, ${first}].` });
   }
   const host = health.http ? new URL(health.http).hostname : health.tcp?.slice(0, health.tcp.lastIndexOf(':'));
   if (host !== undefined && !isLoopback(host) && !health.allow_remote) {

@@ -28,6 +28,7 @@ export type JournalType =
   | 'gpu_lost'
   | 'gpu_back'
   | 'foreign_process'
+  | 'footprint_drift'
   | 'quarantined'
   | 'quarantine_ended'
   | 'warning';

@@ -72,8 +72,16 @@ export interface TenantObservation {
   /** Milliseconds since the later of the last use and the agent's start; null when not resident. */
   idleForMs: number | null;
   residentForMs: number | null;
+  /** What the configuration says that it takes on GPUs, MB; missing for what it does not name. */
+  declaredMb?: number;
+  /** What it was seen to take: a model or the embedder when it was loaded last, a service at the most. Missing: nothing yet. */
+  seenMb?: number;
   /** Expected milliseconds of a load: learned, else declared. */
   loadMs: number;
+  /** By device, where loads there were measured. */
+  loadMsOn?: Record<string, number>;
+  /** Expected milliseconds of an unload, the proof included; missing while none was measured. */
+  stopMs?: number;
   pinned: boolean;
   /** Higher wins. */
   priority: number;

@@ -10,7 +10,8 @@ import { createTcpProbe } from '../adapters/health/tcp.js';
 import { createNativeDriver } from '../adapters/native/driver.js';
 import type { NativeService } from '../adapters/native/service.js';
 import type { ServiceDriver } from '../adapters/services/driver.js';
-import { type ManagedService, type Placements, Services } from '../agent/services.js';
+import type { Run } from '../agent/runs.js';
+import { type ManagedService, Services } from '../agent/services.js';
 import { StateFile } from '../agent/stateFile.js';
 import type { Config, ServiceSettings } from '../config/schema.js';
 
@@ -41,7 +42,7 @@ export function buildServices(config: Config, folder: string, now: () => number)
     const driver = settings.run ? native : docker;
     return driver === null ? [] : [managedOf(name, settings, driver)];
   });
-  return new Services(managed, new StateFile<Placements>(join(folder, 'placements.json'), {}), now);
+  return new Services(managed, new StateFile<Record<string, Run>>(join(folder, 'placements.json'), {}), now);
 }
 
 function nativeOf([name, { run, directory, env, ports, adopt }]: [string, ServiceSettings]): NativeService {
@@ -97,7 +98,9 @@ function probeOf(name: string, { health, env, directory }: ServiceSettings, driv
   const allowRemote = health.allow_remote;
   if (health.http !== undefined) {
     const contains = health.body === undefined ? {} : { contains: health.body };
-    return createHttpProbe({ url: health.http, allowRemote, ...contains, ...common });
+    const { status = [200, 299] } = health;
+    const range: [number, number] = typeof status === 'number' ? [status, status] : status;
+    return createHttpProbe({ url: health.http, status: range, allowRemote, ...contains, ...common });
   }
   if (health.tcp !== undefined) {
     const cut = health.tcp.lastIndexOf(':');

@@ -21,7 +21,7 @@ describe('a move of the embedder', () => {
     const one = await moving();
     const there = await run(one.moveEmbedder, call(move(CARD)));
     expect(there).toMatchObject({ acted: true, proof: { beforeMb: { [CARD]: 800 }, afterMb: { [CARD]: 1_300 } } });
-    expect(one.agent.learned.get(EMBEDDER)).toMatchObject({ chargeMb: 500 });
+    expect(one.agent.learned.get(EMBEDDER, null)).toMatchObject({ chargeMb: 500 });
     const back = await run(one.moveEmbedder, call(move(CPU), { round: 2 }));
     expect(back.proof).toMatchObject({
       afterMb: { [CARD]: 800 },

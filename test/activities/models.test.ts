@@ -35,8 +35,20 @@ describe('a load', () => {
     });
     expect(one.ollama.calls).toEqual([`load ${NAME}`, `probe ${NAME}`]);
     expect(types(one)).toEqual(['model_loaded']);
-    expect(one.agent.learned.get(VLM)).toMatchObject({ chargeMb: 10_752 });
+    expect(one.agent.learned.get(VLM, [CARD])).toMatchObject({ chargeMb: 10_752, loadMs: expect.any(Number) });
     expect(one.agent.uses.lastUse(VLM)).not.toBeNull();
+  });
+
+  it('tells of a model that takes far more than is declared, once', async () => {
+    const one = await models();
+    one.ollama.loadedMb = 14_000;
+    for (const round of [1, 2, 3]) {
+      one.ollama.drop(NAME);
+      one.card.show();
+      await run(one.loadTenant, call(load(), { round }));
+    }
+    const drifts = one.agent.journal.read({ types: ['footprint_drift'] });
+    expect(drifts).toMatchObject([{ subject: VLM, details: { seenMb: 14_000, gpus: [CARD] } }]);
   });
 
   it('of what is there already loads nothing (M9, law 4)', async () => {
@@ -198,6 +210,11 @@ describe('an unload', () => {
       reclaimMs: expect.any(Number),
       by: 'used memory dropped by 10752 MB',
     });
+    const { stopMs, ...others } = one.agent.learned.get(VLM, [CARD]);
+    expect(stopMs).toBeGreaterThan(0);
+    // Nobody of ours loaded it.
+    expect(others).toEqual({});
+    expect(one.agent.observation().tenants.find(({ id }) => id === VLM)).toMatchObject({ stopMs });
     expect(types(one)).toEqual(['model_unloaded']);
     expect(one.agent.journal.read()[0]?.details).toMatchObject({
       beforeMb: { [CARD]: 11_552 },

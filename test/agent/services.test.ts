@@ -1,6 +1,8 @@
 import { join } from 'node:path';
-import { afterEach, describe, expect, it, vi } from 'vitest';
-import { type Placements, type ServiceNews, Services } from '../../src/agent/services.js';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { createLogLineProbe } from '../../src/adapters/health/logLine.js';
+import type { Run } from '../../src/agent/runs.js';
+import { type ServiceNews, Services } from '../../src/agent/services.js';
 import { StateFile } from '../../src/agent/stateFile.js';
 import { FakeDriver } from './fakeDriver.js';
 import { testFolder } from './folder.js';
@@ -27,7 +29,7 @@ function servicesOn(driver: FakeDriver, more: { probe?: null; startPeriodMs?: nu
         usesGpu: true,
       },
     ],
-    new StateFile<Placements>(join(testFolder(), 'placements.json'), {}),
+    new StateFile<Record<string, Run>>(join(testFolder(), 'placements.json'), {}),
     () => performance.now(),
   );
   services.onNews((one) => news.push(one));
@@ -161,5 +163,119 @@ describe('the services of an agent', () => {
     expect(services.view('one').heldBack).toBeNull();
     expect(news.map(({ kind }) => kind)).toEqual(['unhealthy', 'healthy']);
     await services.close();
+  });
+});
+
+describe('a service that tells by a line in its log that it is ready', () => {
+  const START_PERIOD_MS = 2_000;
+
+  /** @param folder of a former agent, for its successor */
+  function chatty(driver: FakeDriver, log: string[], folder = testFolder()) {
+    vi.useFakeTimers();
+    const lines = async function* () {
+      yield* log;
+    };
+    const services = new Services(
+      [
+        {
+          name: 'one',
+          driver,
+          probe: createLogLineProbe({ match: { contains: 'ready' }, lines }),
+          health: { startPeriodMs: START_PERIOD_MS, intervalMs: 100, failuresToUnhealthy: 2, successesToReady: 1 },
+          usesGpu: true,
+        },
+      ],
+      new StateFile<Record<string, Run>>(join(folder, 'placements.json'), {}),
+      () => performance.now(),
+    );
+    const news: ServiceNews[] = [];
+    services.onNews((one) => news.push(one));
+    onTestFinished(async () => {
+      await services.close();
+      vi.useRealTimers();
+    });
+    return { services, news, folder, state: () => services.view('one').health.state };
+  }
+
+  async function ready(driver: FakeDriver) {
+    const log = ['loading', 'ready'];
+    const parts = chatty(driver, log);
+    const start = parts.services.start('one', [], never());
+    await vi.advanceTimersByTimeAsync(50);
+    await start;
+    return { ...parts, log };
+  }
+
+  const later = () => vi.advanceTimersByTimeAsync(START_PERIOD_MS + 1_000);
+
+  it('stays ready when that line has left the log', async () => {
+    const { log, state, news } = await ready(new FakeDriver());
+    log.splice(0, 2, 'a request', 'another request');
+    await later();
+    expect(state()).toBe('ready');
+    log.length = 0;
+    await later();
+    expect(state()).toBe('ready');
+    expect(news).toEqual([]);
+  });
+
+  it('has to say it again in each run', async () => {
+    const driver = new FakeDriver();
+    const { services, log, state } = await ready(driver);
+    await services.stop('one', { graceMs: 0, signal: never() });
+    log.splice(0, 2, 'loading');
+    const start = services.start('one', [], never()).catch((error: unknown) => error);
+    await later();
+    expect(String(await start)).toMatch(/none of 1 lines of its output has "ready"/);
+    expect(state()).toBe('unhealthy');
+  });
+
+  it('is ready still when a stop was given up', async () => {
+    const driver = new FakeDriver();
+    const { services, log, state } = await ready(driver);
+    log.length = 0;
+    driver.onStop = () => Promise.reject(new Error('nobody waits for it'));
+    await expect(services.stop('one', { graceMs: 0, signal: never() })).rejects.toThrow('nobody waits');
+    await later();
+    expect(state()).toBe('ready');
+  });
+
+  it('is ready at once for a successor of the agent, whatever its log still shows', async () => {
+    const driver = new FakeDriver();
+    const { services, folder } = await ready(driver);
+    await services.close();
+    const next = chatty(driver, ['a request'], folder);
+    await next.services.look(never());
+    await vi.advanceTimersByTimeAsync(50);
+    expect(next.state()).toBe('ready');
+    await later();
+    expect(next.state()).toBe('ready');
+    expect(next.news).toEqual([]);
+  });
+
+  it('is not ready for a successor when no agent of ours saw it ready', async () => {
+    const driver = new FakeDriver();
+    const former = chatty(driver, []);
+    const start = former.services.start('one', [], never()).catch((error: unknown) => error);
+    await vi.advanceTimersByTimeAsync(50);
+    await former.services.close();
+    await vi.advanceTimersByTimeAsync(200);
+    expect(String(await start)).toMatch(/the agent ends/);
+    const next = chatty(driver, ['loading'], former.folder);
+    await next.services.look(never());
+    await later();
+    expect(next.state()).toBe('unhealthy');
+  });
+
+  it('counts as ready when others started it, and it has outlasted a start', async () => {
+    const driver = new FakeDriver();
+    const { services, news, state } = chatty(driver, ['a request']);
+    await driver.start();
+    await services.look(never());
+    await vi.advanceTimersByTimeAsync(START_PERIOD_MS / 2);
+    expect(state()).toBe('starting');
+    await later();
+    expect(state()).toBe('ready');
+    expect(news.map(({ kind }) => kind)).toEqual(['appeared']);
   });
 });

@@ -256,11 +256,40 @@ describe('what was learned', () => {
   it('is the last footprint and a moving mean of load times, on disk', () => {
     const path = join(testFolder(), 'learned.json');
     const learned = new Learned(new StateFile(path, {}));
-    expect(learned.get('a')).toBeNull();
-    learned.record('a', { chargeMb: 100, peakMb: 120, loadMs: 1_000 });
-    learned.record('a', { chargeMb: 90, peakMb: 110, loadMs: 2_000 });
-    learned.record('b', { chargeMb: 1, peakMb: 1, loadMs: 1 });
-    expect(new Learned(new StateFile(path, {})).get('a')).toEqual({ chargeMb: 90, peakMb: 110, loadMs: 1_500 });
+    expect(learned.get('a', null)).toEqual({});
+    learned.record('a', ['G1'], { chargeMb: 100, peakMb: 120, loadMs: 1_000, stopMs: 800 });
+    learned.record('a', ['G1'], { chargeMb: 90, peakMb: 110, loadMs: 2_000 });
+    learned.record('b', ['G1'], { chargeMb: 1, peakMb: 1, loadMs: 1 });
+    const known = { chargeMb: 90, peakMb: 110, loadMs: 1_500, stopMs: 800 };
+    expect(new Learned(new StateFile(path, {})).get('a', ['G1'])).toEqual(known);
+  });
+
+  it('is kept by GPU: what was not measured there is as last seen elsewhere', () => {
+    const learned = new Learned(new StateFile(join(testFolder(), 'learned.json'), {}));
+    learned.record('a', ['G2', 'G1'], { chargeMb: 130, loadMs: 5_000 });
+    learned.record('a', ['G1'], { chargeMb: 100, loadMs: 1_000, stopMs: 400 });
+    learned.record('a', ['G2'], { chargeMb: 110, loadMs: 3_000 });
+    learned.record('ab', ['G1'], { chargeMb: 999, loadMs: 9 });
+    expect(learned.get('a', ['G1'])).toEqual({ chargeMb: 100, loadMs: 1_000, stopMs: 400 });
+    expect(learned.get('a', ['G1', 'G2'])).toEqual({ chargeMb: 130, loadMs: 5_000, stopMs: 400 });
+    expect(learned.get('a', ['G3'])).toEqual({ chargeMb: 110, loadMs: 3_000, stopMs: 400 });
+    expect(learned.get('a', null)).toMatchObject({ chargeMb: 110 });
+    expect(learned.mostMb('a')).toBe(130);
+    expect(learned.times('a', null)).toEqual({
+      stopMs: 400,
+      loadMsOn: { 'G1+G2': 5_000, G1: 1_000, G2: 3_000 },
+    });
+  });
+
+  it('reads what a version wrote that kept it by tenant alone', () => {
+    const path = join(testFolder(), 'learned.json');
+    writeFileSync(path, JSON.stringify({ a: { chargeMb: 100, peakMb: 120, loadMs: 1_000 } }));
+    const learned = new Learned(new StateFile(path, {}));
+    expect(learned.get('a', ['G1'])).toEqual({ chargeMb: 100, peakMb: 120, loadMs: 1_000 });
+    expect(learned.mostMb('a')).toBe(100);
+    expect(learned.times('a', null)).toEqual({});
+    learned.record('a', ['G1'], { loadMs: 4_000 });
+    expect(learned.get('a', ['G1'])).toEqual({ chargeMb: 100, peakMb: 120, loadMs: 4_000 });
   });
 });
 

@@ -128,6 +128,18 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
     ],
   ],
   [
+    'a status that is none, that is not of a page, or that no answer can have',
+    'services:\n  a: { run: [a], vram_mb: 1, health: { http: "http://127.0.0.1:1/", status: many } }\n  b: { run: [b], vram_mb: 1, health: { tcp: "127.0.0.1:1", status: 401 } }\n  c: { run: [c], vram_mb: 1, health: { http: "http://127.0.0.1:1/", status: [399, 200] } }\n  d: { run: [d], vram_mb: 1, health: { http: "http://127.0.0.1:1/", status: [200, 299, 300] } }\n',
+    [
+      expect.stringContaining(
+        '2:69 services.a.health.status must be a status, or the first and the last of a range, for example [200, 399], but is the text "many". Write it as `status: [200, 399]`, for example',
+      ),
+      '3:60 services.b.health.status is for pages only. Remove it, or check by http.',
+      '4:69 services.c.health.status goes from 399 down to 200: no answer is in it. Write [200, 399].',
+      expect.stringContaining('services.d.health.status'),
+    ],
+  ],
+  [
     'a misspelt section: what refers to it is no second mistake',
     'servics: { tts: { run: [tts], vram_mb: 1 } }\nphases: { a: [tts] }\n',
     ['1:1 servics is not a known key. Did you mean services?'],

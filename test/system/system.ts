@@ -40,6 +40,8 @@ export interface SystemOptions {
   realContainers?: (simulator: RunningSimulator) => Promise<string>;
   /** Written as the project's file. */
   config?: Record<string, unknown>;
+  /** What a simulated native service takes from the first request to its page /work on, MB. */
+  firstUseMb?: Record<string, number>;
   /** A server that several systems share; it is then not stopped with this one. */
   temporal?: TestServer;
   /** The control worker of another system serves this one too. */
@@ -93,8 +95,11 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   writeFileSync(projectFile, stringify({ ...options.config, host, data_dir: join(folder, 'data') }));
   const played = simulatedServices(checkFile(projectFile, folder).config);
   const servicesFile = join(folder, 'services.json');
-  const { realContainers } = options;
-  if (played !== null) writeFileSync(servicesFile, JSON.stringify(realContainers ? asProcesses(played) : played));
+  const { realContainers, firstUseMb } = options;
+  if (played !== null) {
+    const services = withFirstUse(played, firstUseMb);
+    writeFileSync(servicesFile, JSON.stringify(realContainers ? asProcesses(services) : services));
+  }
   const simulator =
     preset === null
       ? null
@@ -205,6 +210,11 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
 function asProcesses(played: object): object {
   const { programs, containers } = played as Record<'programs' | 'containers', object[]>;
   return { programs: [...programs, ...containers], containers: [] };
+}
+
+function withFirstUse(played: object, firstUseMb: Record<string, number> = {}): object {
+  const { programs } = played as { programs: { name: string }[] };
+  return { ...played, programs: programs.map((one) => ({ ...one, peakMb: firstUseMb[one.name] ?? null })) };
 }
 
 /** Registered with its host, described, and at rest: from here on a test's own actions count. */

@@ -13,6 +13,8 @@ export interface HealthResult {
 }
 
 export interface HealthProbe {
+  /** What it looks for is seen once in a run: it tells that the run became ready, and nothing of it after that. */
+  readonly once?: true;
   /** Never rejects for a service that is not well; rejects with the signal's reason when the caller gives up. */
   check(signal: AbortSignal): Promise<HealthResult>;
 }

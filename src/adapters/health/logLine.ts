@@ -16,7 +16,7 @@ export interface LogLineProbeOptions {
 export function createLogLineProbe({ match, lines, timeoutMs }: LogLineProbeOptions): HealthProbe {
   const matches = matcherOf(match);
   const wanted = 'contains' in match ? `"${match.contains}"` : `/${match.pattern}/`;
-  return createProbe(async (signal) => {
+  const probe = createProbe(async (signal) => {
     let count = 0;
     for await (const line of lines(signal)) {
       signal.throwIfAborted();
@@ -25,6 +25,8 @@ export function createLogLineProbe({ match, lines, timeoutMs }: LogLineProbeOpti
     }
     return { ok: false, detail: `none of ${count} lines of its output has ${wanted}` };
   }, timeoutMs);
+  // The line may scroll out of the log, and a log that is rotated begins anew.
+  return { ...probe, once: true };
 }
 
 function matcherOf(match: LogLineProbeOptions['match']): (line: string) => boolean {

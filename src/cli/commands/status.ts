@@ -1,5 +1,7 @@
 import { Command } from 'commander';
+import type { TenantObservation } from '../../contracts/residency.js';
 import type { Status } from '../../contracts/status.js';
+import { driftLevel } from '../../domain/drift.js';
 import { agentClient } from '../agentClient.js';
 import type { CliContext } from '../context.js';
 import { configOf, outputOf } from '../globalOptions.js';
@@ -77,7 +79,7 @@ export function renderStatus(status: Status, style: Style): string {
     tenant.id,
     tenant.state,
     tenant.holdings.map((holding) => `${holding.device.slice(0, 12)} ${holding.mb} MB`).join(' + ') || '–',
-    `${tenant.chargeMb} MB ${tenant.chargeSource}`,
+    `${tenant.chargeMb} MB ${tenant.chargeSource}${drift(tenant)}`,
     tenant.idleForMs === null ? '–' : `${Math.round(tenant.idleForMs / 1000)} s`,
     String(tenant.uses),
   ]);
@@ -92,6 +94,12 @@ export function renderStatus(status: Status, style: Style): string {
   );
   return lines.join('\n');
 }
+
+/** Empty while it takes about what is declared, or less. */
+const drift = ({ declaredMb, seenMb }: TenantObservation): string =>
+  declaredMb === undefined || driftLevel(declaredMb, seenMb ?? 0) === 0
+    ? ''
+    : ` (${seenMb} MB seen, ${declaredMb} MB declared)`;
 
 const NO_TENANTS =
   'No model or service is configured, and none is loaded; `vramflow config show` shows the configuration.';

@@ -6,7 +6,7 @@ import { MOVE_MS, type Placed } from './room.js';
 import type { Removal } from './wishes.js';
 import { listed, mb } from './wording.js';
 
-/** An unload of a model that is not in use, the proof included; Ollama gives VRAM back within 0.5–1.5 s. */
+/** Until an unload has been measured, the proof included; Ollama gives VRAM back within 0.5–1.5 s. */
 const UNLOAD_MS = 1500;
 /** One token of a model that is there. */
 const PROBE_MS = 200;
@@ -78,7 +78,7 @@ function removalAction(host: HostView, { view, kind, why }: Removal): Action {
     allowCpu: false,
     confirms: false,
     to: CPU,
-    expectedMs: move ? MOVE_MS : UNLOAD_MS,
+    expectedMs: move ? MOVE_MS : (view.tenant.stopMs ?? UNLOAD_MS),
     why: `${why}${freed}`,
   };
 }
@@ -117,7 +117,7 @@ function cpuLoad(host: HostView, view: TenantView, why: string): Action {
     allowCpu: true,
     confirms: false,
     to: CPU,
-    expectedMs: view.tenant.loadMs,
+    expectedMs: loadMsOn(view, [CPU]),
     why: `${why}; it runs from system memory`,
   };
 }
@@ -152,9 +152,21 @@ function loadAction(host: HostView, { need, landing, partly, notBeside }: Placed
     allowCpu: partly || view.tenant.allowCpu,
     confirms: false,
     to: landsOn[0]?.id ?? CPU,
-    expectedMs: move ? MOVE_MS : view.tenant.loadMs,
+    expectedMs: move
+      ? MOVE_MS
+      : loadMsOn(
+          view,
+          landsOn.map((gpu) => gpu.id),
+        ),
     why: `${because}; ${room}`,
   };
+}
+
+/** As measured there; over several devices, or where it never was, as measured last. */
+function loadMsOn({ tenant }: TenantView, devices: string[]): number {
+  const [device, ...more] = devices;
+  const measured = device === undefined || more.length > 0 ? undefined : tenant.loadMsOn?.[device];
+  return measured ?? tenant.loadMs;
 }
 
 const zeros = (host: HostView): PerGpu => host.gpus.map(() => 0);

@@ -35,6 +35,20 @@ describe('Ollama places by itself', () => {
     expect(step).toMatchObject({ devices: ['A', 'B'], peakMb: { A: 900, B: 11_552 } });
   });
 
+  test('a load takes as long as it was measured to take there, an unload as it was measured at all', () => {
+    const full = { usedMb: 9_000, foreignMb: 9_000 };
+    const known = vlm({ loadMs: 9_000, loadMsOn: { A: 4_000, 'A+B': 6_000 }, stopMs: 700 });
+    const ms = (devices: DeviceObservation[]) => planOf(plan([known], devices)).steps[0]?.expectedMs;
+    expect(ms(two({}, full))).toBe(4_000);
+    expect(ms(two(full, {}))).toBe(9_000);
+    const gone = planResidency(
+      host([{ ...known, ...on(8_000, 'A') }], two()),
+      target({ [VLM]: { place: 'absent' } }),
+      policy(),
+    );
+    expect(planOf(gone).steps[0]).toMatchObject({ kind: 'unload', expectedMs: 700 });
+  });
+
   test('over several GPUs where it fits on none', () => {
     const [step] = planOf(plan([vlm({ chargeMb: 20_000, peakMb: 20_000 })])).steps;
     expect(step).toMatchObject({ devices: ['A', 'B'], needsMb: 20_000, peakMb: { A: 10_800, B: 10_800 } });
