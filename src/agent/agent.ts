@@ -16,15 +16,7 @@ import { Journal } from './journal.js';
 import { learnPeaks } from './learn.js';
 import { type Footprint, Learned } from './learned.js';
 import { observeHost, pidsOf } from './observe.js';
-
-<<<<<<< HEAD
-
-import { onGpus } from './observeServices.js';
 import { ollamaServer } from './ollamaServer.js';
-
-=======
->>>>>>> h-learned
-
 import { type OllamaChange, OllamaWatch } from './ollamaWatch.js';
 import { Reclaims } from './reclaims.js';
 import { Reservations } from './reservations.js';

@@ -34,14 +34,9 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
   const id = serviceTenant(policy.name);
   const view = services.find(({ name }) => name === policy.name);
   const runs = view?.sight.state === 'running';
-<<<<<<< HEAD
   const inner = parts.models.filter(({ inside }) => inside === id);
   const holdings = runs && view ? holdingInner(holdingsOf(parts, policy, view), inner) : reclaims.unproven(id);
-  const known = learned.get(id);
-=======
-  const holdings = runs && view ? holdingsOf(parts, policy, view) : reclaims.unproven(id);
   const gpus = runs ? gpusOf(holdings) : null;
->>>>>>> h-learned
   const observedMb = measured ? onGpus(holdings) : 0;
   // It may fill at its first use: what it was seen to take, or is said to, counts from the start.
   const seenMb = Math.max(observedMb, learned.mostMb(id));
