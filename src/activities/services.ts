@@ -1,4 +1,5 @@
 import { ServiceError } from '../adapters/services/driver.js';
+import { timeLimit } from '../adapters/timeLimit.js';
 import type { Agent } from '../agent/agent.js';
 import { CUT_SHORT, followProof } from '../agent/followProof.js';
 import { followStart } from '../agent/followStart.js';
@@ -10,16 +11,15 @@ import type { AgentActivities, StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { CPU, tenantName } from '../contracts/names.js';
 import type { Proof } from '../contracts/operation.js';
-import { attemptMs } from '../domain/timeouts.js';
+import { attemptMs, type EndTimes, startTimes, stopTimes } from '../domain/timeouts.js';
+import { toComeBack } from '../domain/toComeBack.js';
 import { attempt, type StepResult } from './attempt.js';
 import { failure, isTimeout } from './failures.js';
 import { reclaimed } from './unloadModel.js';
-import { freeMbOf, measuredUse, sampleNow, usedMbOf } from './vram.js';
+import { freeMbOf, LIST_WAIT_MS, listedSample, measuredUse, sampleNow, usedMbOf } from './vram.js';
 
-/** Of a stop's time, so much is the graceful part; the rest is for the kill, and for the proof that the memory is back. */
-const GRACE_SHARE = 0.7;
-/** After a start that failed: to end what it left, whoever waits. */
-const CLEAN_UP_MS = 15_000;
+/** A list of processes that is not known is waited for no longer than this share of the time. */
+const LIST_WAIT_SHARE = 0.1;
 
 export function createServiceActivities(agent: Agent): Pick<AgentActivities, 'startService' | 'stopService'> {
   const contextOf = ({ step }: StepCall) => ({
@@ -52,12 +52,15 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
       );
     }
   }
+  const limitMs = attemptMs(step, agent.policy);
+  const { readyMs, cleanUp } = startTimes(limitMs);
   agent.setWorking(step.tenant, 'loading');
   const begun = noteStart(agent, step.tenant, operation.workflowId, beforeMb);
   const sparse = agent.sampler.dense();
   const startedAt = agent.now();
   try {
-    const { health } = await agent.services.start(name, gpus, signal);
+    const inTime = AbortSignal.any([signal, timeLimit(readyMs)]);
+    const { health } = await agent.services.start(name, gpus, inTime);
     const ms = Math.round(agent.now() - startedAt);
     // One that was coming up already took longer than this.
     if (former.sight.state === 'absent') learn(agent, step.tenant, gpusNow(agent, step.tenant), { loadMs: ms });
@@ -76,17 +79,24 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
       followStart(agent, step.tenant, name, begun, CUT_SHORT);
       throw error;
     }
-    const lines = isTimeout(error) || signal.aborted ? await agent.services.lastLines(name) : [];
-    await cleanUp(agent, name, step.tenant);
+    const [lines] = await Promise.all([
+      isTimeout(error) || signal.aborted ? agent.services.lastLines(name) : [],
+      endWhatItLeft(agent, step.tenant, gpus, cleanUp),
+    ]);
     agent.unfinished.end(step.tenant, begun);
-    throw startFailure(name, error, lines, attemptMs(step, agent.policy));
+    throw startFailure(name, error, lines, { readyMs, limitMs });
   } finally {
     agent.setWorking(step.tenant, null);
     sparse();
   }
 }
 
-function startFailure(name: string, error: unknown, lines: string[], limitMs: number): Error {
+function startFailure(
+  name: string,
+  error: unknown,
+  lines: string[],
+  { readyMs, limitMs }: { readyMs: number; limitMs: number },
+): Error {
   if (error instanceof ServiceError) {
     const type = error.kind === 'missing' ? FAILURE.serviceMissing : FAILURE.serviceFailed;
     return failure(error.kind === 'unavailable' ? FAILURE.driverUnavailable : type, error.message, error.remedy);
@@ -94,19 +104,34 @@ function startFailure(name: string, error: unknown, lines: string[], limitMs: nu
   if (error instanceof NotReady) return failure(FAILURE.serviceFailed, error.message, remedyFor(name));
   if (lines.length > 0 || isTimeout(error)) {
     const said = lines.length === 0 ? '' : `; its last lines:\n${lines.join('\n')}`;
-    return failure(FAILURE.serviceFailed, `${name} was not ready within ${limitMs / 1000} s${said}`, remedyFor(name));
+    const bound = `${readyMs / 1000} s (of its ${limitMs / 1000} s, the rest is for ending it)`;
+    return failure(FAILURE.serviceFailed, `${name} was not ready within ${bound}${said}`, remedyFor(name));
   }
   return error instanceof Error ? error : new TypeError(String(error));
 }
 
 const remedyFor = (name: string): string => `vramflow service logs ${name} shows its output`;
 
-async function cleanUp(agent: Agent, name: string, tenant: string): Promise<void> {
-  const signal = AbortSignal.timeout(CLEAN_UP_MS);
-  watchMemory(agent, tenant);
-  const result = await agent.services.stop(name, { graceMs: CLEAN_UP_MS / 3, signal }).catch(() => 'stuck' as const);
-  agent.reclaims.gone(tenant);
+/** Whoever waits. What went wrong with the start is what its caller hears; what does not end keeps its GPUs. */
+async function endWhatItLeft(agent: Agent, tenant: string, gpus: string[], { graceMs, endMs }: EndTimes) {
+  const on = agent.services.hasEnded(tenantName(tenant)) ? [] : gpus;
+  const { signal } = new AbortController();
+  const startedAt = agent.now();
+  try {
+    await watchMemory(agent, tenant, on, signal, endMs * LIST_WAIT_SHARE);
+    const spentMs = Math.round(agent.now() - startedAt);
+    await endRun(agent, tenant, { graceMs, endMs: endMs - spentMs }, signal);
+  } catch {
+    agent.reclaims.fail(tenant);
+  }
+}
+
+/** What does not end keeps its GPUs: they take nothing new until it is gone, and its memory is back (law 8). */
+async function endRun(agent: Agent, tenant: string, times: EndTimes, signal: AbortSignal) {
+  const result = await agent.services.stop(tenantName(tenant), { ...times, signal });
   if (result === 'stuck') agent.reclaims.fail(tenant);
+  else agent.reclaims.gone(tenant);
+  return result;
 }
 
 /** Stops it, kills it when its grace has passed, and proves that its memory is back (P6). */
@@ -131,16 +156,11 @@ async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
   const startedAt = agent.now();
   try {
     if (sight.state === 'running') {
-      watchMemory(agent, step.tenant);
+      await watchMemory(agent, step.tenant, gpusOf(agent, step.tenant), signal, limitMs * LIST_WAIT_SHARE);
       begun = noteStop(agent, step.tenant, operation.workflowId, beforeMb);
-      const result = await agent.services.stop(name, { graceMs: limitMs * GRACE_SHARE, signal });
-      agent.reclaims.gone(step.tenant);
-      if (result === 'stuck') {
-        agent.reclaims.fail(step.tenant);
-        const remedy = 'see who holds it (nvidia-smi); its GPU takes nothing new until the memory is back';
-        throw failure(FAILURE.serviceFailed, `${name} was killed and is still there`, remedy);
-      }
-    }
+      const times = stopTimes(limitMs - (agent.now() - startedAt), agent.reclaims.isStuck(step.tenant));
+      if ((await endRun(agent, step.tenant, times, signal)) === 'stuck') throw stuck(name, agent.now() - startedAt);
+    } else agent.reclaims.gone(step.tenant);
     const goneAt = agent.now();
     await reclaimed(agent, step.tenant, signal);
     begun ??= noteStop(agent, step.tenant, operation.workflowId, beforeMb);
@@ -158,14 +178,29 @@ async function stop(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
     tell(agent, step.tenant, begun, proof, ms);
     return { acted: true, proof };
   } catch (error) {
-    const left = agent.unfinished.of(step.tenant);
-    const isGone = agent.services.view(name).sight.state === 'absent';
-    if (left?.kind === 'stop' && isGone) followProof(agent, step.tenant, left, CUT_SHORT);
-    else if (left?.kind === 'stop') agent.unfinished.end(step.tenant, left);
+    leaveUnfinished(agent, step.tenant);
     throw error;
   } finally {
     agent.setWorking(step.tenant, null);
     sparse();
+  }
+}
+
+function stuck(name: string, ms: number): Error {
+  const message = `${name} did not end within ${(ms / 1000).toFixed(1)} s: it was killed, and is still there`;
+  const remedy =
+    'see what holds it (nvidia-smi, dmesg); its GPU takes nothing new until it is gone and its memory is back';
+  return failure(FAILURE.serviceFailed, message, remedy);
+}
+
+/** What is gone, or goes later because it is stuck, is told of by whoever proves it. One that goes on was not stopped. */
+function leaveUnfinished(agent: Agent, tenant: string): void {
+  const left = agent.unfinished.of(tenant);
+  if (left?.kind !== 'stop' || agent.reclaims.isStuck(tenant)) return;
+  if (agent.services.view(tenantName(tenant)).sight.state === 'absent') followProof(agent, tenant, left, CUT_SHORT);
+  else {
+    agent.reclaims.cancel(tenant);
+    agent.unfinished.end(tenant, left);
   }
 }
 
@@ -200,17 +235,18 @@ function noteStop(agent: Agent, tenant: string, workflowId: string, beforeMb: Pr
   });
 }
 
-/** What its processes hold is to be proven free once they have ended. */
-function watchMemory(agent: Agent, tenant: string): void {
-  const { reclaims } = agent;
-  const sample = agent.sampler.latest();
+const gpusOf = (agent: Agent, tenant: string): string[] =>
+  (tenantOf(agent, tenant)?.holdings ?? []).map(({ device }) => device).filter((device) => device !== CPU);
+
+const tenantOf = (agent: Agent, tenant: string) => agent.observation().tenants.find(({ id }) => id === tenant);
+
+/** What its processes hold is to be proven free once they have ended. @param on the GPUs that it was put on */
+async function watchMemory(agent: Agent, tenant: string, on: string[], signal: AbortSignal, waitMs: number) {
+  const sample = await listedSample(agent, signal, Math.min(waitMs, LIST_WAIT_MS));
   const ownPids = agent.pids(tenant);
-  const listed = (sample.processes ?? []).filter((one) => ownPids.includes(one.pid) && (one.usedMb ?? 0) > 0);
-  const byGpu = new Map<string, number>();
-  for (const { uuid, usedMb } of listed) byGpu.set(uuid, (byGpu.get(uuid) ?? 0) + (usedMb ?? 0));
-  reclaims.cancel(tenant);
-  reclaims.begin(tenant, {
-    holdings: [...byGpu].map(([device, mb]) => ({ device, mb })),
+  const chargeMb = tenantOf(agent, tenant)?.chargeMb ?? 0;
+  agent.reclaims.beginAnew(tenant, {
+    holdings: toComeBack({ on, chargeMb, ownPids }, sample.processes),
     ownPids,
     pidsOfOthers: agent.pidsOfOthers(tenant),
     sample,

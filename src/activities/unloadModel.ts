@@ -12,13 +12,11 @@ import type { Proof } from '../contracts/operation.js';
 import { attemptMs } from '../domain/timeouts.js';
 import type { StepResult } from './attempt.js';
 import { failure, isTimeout } from './failures.js';
-import { measuredUse, usedMbOf } from './vram.js';
+import { listedSample, measuredUse, usedMbOf } from './vram.js';
 
 /** Of the unload's time, so much is the grace for requests in flight (M4: the grace is included). */
 const GRACE_SHARE = 0.4;
 const LOOK_EVERY_MS = 100;
-/** The reader asks at most once a second whether the list is empty, and the answer takes its time. */
-const LIST_WAIT_MS = 2_000;
 
 /** Unloads, and proves it: Ollama lists it no more, and a later sample shows the memory back (M6, law 2). */
 export async function unloadModel(agent: Agent, call: StepCall, signal: AbortSignal): Promise<StepResult> {
@@ -92,21 +90,6 @@ function noteBegun(agent: Agent, { step, operation }: StepCall, beforeMb: Proof[
     to: null,
     reclaim: agent.reclaims.stored(step.tenant),
   });
-}
-
-/**
- * The picture that the proof goes by. When the last process has crashed, its list is not known until a query has shown that
- * it is empty; without it nobody can tell such a model from one whose memory is stuck (pain 3).
- */
-async function listedSample(agent: Agent, signal: AbortSignal): Promise<GpuSample> {
-  const until = agent.now() + LIST_WAIT_MS;
-  const { gpus } = agent.sampler.latest();
-  const isEverListed = gpus.some(({ uuid }) => agent.sampler.history(uuid).some(({ processes }) => processes !== null));
-  if (!isEverListed) return agent.sampler.latest();
-  while (agent.sampler.latest().processes === null && agent.now() < until) {
-    await pause(LOOK_EVERY_MS, signal);
-  }
-  return agent.sampler.latest();
 }
 
 /** Asks Ollama to drop the model, and looks every 100 ms until it lists it no more. */

@@ -1,5 +1,10 @@
 import type { GpuReading, GpuSample } from '../adapters/gpu/reader.js';
+import { pause } from '../adapters/processes/pause.js';
 import type { Agent } from '../agent/agent.js';
+
+const LOOK_EVERY_MS = 100;
+/** The reader asks at most once a second whether the list is empty, and the answer takes its time. */
+export const LIST_WAIT_MS = 2_000;
 
 /** Used MB by GPU; null where there is no reading. */
 export const usedMbOf = (sample: GpuSample): Record<string, number | null> =>
@@ -20,4 +25,19 @@ export const measuredUse = (agent: Agent): Record<string, number | null> =>
 export async function sampleNow(agent: Agent, signal: AbortSignal): Promise<Record<string, number | null>> {
   if (agent.options.readerKind !== 'nvidia-smi') return {};
   return usedMbOf(await agent.sampler.sampleAfter(agent.now(), { signal, boundMs: 5_000 }));
+}
+
+/**
+ * The picture that a proof goes by. When the last process has crashed, its list is not known until a query has shown that
+ * it is empty; without it nobody can tell such a tenant from one whose memory is stuck (pain 3).
+ */
+export async function listedSample(agent: Agent, signal: AbortSignal, waitMs = LIST_WAIT_MS): Promise<GpuSample> {
+  const until = agent.now() + waitMs;
+  const { gpus } = agent.sampler.latest();
+  const isEverListed = gpus.some(({ uuid }) => agent.sampler.history(uuid).some(({ processes }) => processes !== null));
+  if (!isEverListed) return agent.sampler.latest();
+  while (agent.sampler.latest().processes === null && agent.now() < until) {
+    await pause(LOOK_EVERY_MS, signal);
+  }
+  return agent.sampler.latest();
 }

@@ -107,6 +107,7 @@ export class Agent {
     const server = () => ollamaServer(policy, services);
     this.watch = new OllamaWatch(ollama, 'observed', (change) => this.onOllama(change), Date.now, server);
     sampler.onSample((sample) => {
+      this.followLateStops();
       this.reclaims.take(sample);
       learnPeaks(this);
       this.noteQuarantine(sample.gpus.map((gpu) => gpu.uuid));
@@ -227,6 +228,17 @@ export class Agent {
     if (begun?.kind !== 'unload' || this.working.has(tenant) || !this.reclaims.has(tenant)) return;
     this.reclaims.gone(tenant);
     followProof(this, tenant, begun, CUT_SHORT);
+  }
+
+  /** A service that was killed and did not die may end long after. */
+  private followLateStops(): void {
+    for (const tenant of this.reclaims.tenants()) {
+      if (!isService(tenant) || !this.reclaims.isStuck(tenant) || this.working.has(tenant)) continue;
+      if (!this.services.hasEnded(tenantName(tenant))) continue;
+      const begun = this.unfinished.of(tenant);
+      if (begun?.kind === 'stop') followProof(this, tenant, begun, CUT_SHORT);
+      else this.reclaims.gone(tenant);
+    }
   }
 
   /** An operation was terminated, and will not conclude: what it still does ends, what it closed opens. */

@@ -18,6 +18,7 @@ const PROOF_BOUND_MS = 10_000;
 export function followProof(agent: Agent, tenant: string, begun: Begun, how: string): void {
   const { reclaims, unfinished } = agent;
   const since = agent.now();
+  reclaims.gone(tenant);
   /** True when there is nothing to follow any more. */
   const look = (sample: GpuSample): boolean => {
     if (unfinished.of(tenant)?.id !== begun.id) return true;

@@ -2,6 +2,7 @@ import type { GpuSample } from '../adapters/gpu/reader.js';
 import { CPU } from '../contracts/names.js';
 import type { Holding } from '../contracts/residency.js';
 import {
+  isStable,
   type OtherReclaim,
   proveReclaimed,
   type ReclaimCase,
@@ -11,6 +12,7 @@ import {
 
 interface Pending {
   cases: ReclaimCase[];
+  measured: boolean;
   /** Samples since the tenant left its API's list, by GPU. */
   samples: Map<string, ReclaimSample[]>;
   proven: Map<string, string>;
@@ -28,7 +30,7 @@ export type StoredReclaim = Omit<ReclaimCase, 'processesBefore' | 'others' | 'pi
 
 /** What was there before an unload. */
 export interface Before {
-  holdings: Holding[];
+  holdings: (Holding & Pick<ReclaimCase, 'atMost'>)[];
   /** The tenant's processes, and those of other tenants, as far as they are known. */
   ownPids: number[];
   pidsOfOthers: number[];
@@ -39,7 +41,7 @@ export interface Before {
 
 /** Samples kept per GPU while a proof is awaited. */
 const KEPT = 50;
-/** A tenant whose memory did not come back, but whose use of the card has not moved for so long, counts as foreign. */
+/** Memory that is not back so long after its tenant's end counts as foreign, once the use of the card is stable. */
 const SETTLED_MS = 30_000;
 
 /**
@@ -62,17 +64,25 @@ export class Reclaims {
         gpu: holding.device,
         beforeMb: sampleOf(sample, holding.device).usedMb,
         heldMb: holding.mb,
+        ...(holding.atMost === true ? { atMost: true } : {}),
         processesBefore: sampleOf(sample, holding.device).processes,
         ownPids,
         pidsOfOthers,
         others: this.othersOn(holding.device, sample),
       }));
     if (cases.length === 0) this.proofs.set(tenant, 'it held nothing on a GPU');
-    else if (!measured) this.proofs.set(tenant, 'not measured: there is no reading of used memory');
     else {
       for (const reclaim of cases) this.tellOthers(tenant, reclaim);
-      this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: null, failed: false });
+      this.pending.set(tenant, { cases, measured, samples: new Map(), proven: new Map(), goneAt: null, failed: false });
     }
+  }
+
+  /** Begins with a new picture. What was stuck before is so still: the quarantine has no gap. */
+  beginAnew(tenant: string, before: Before): void {
+    const wasStuck = this.isStuck(tenant);
+    this.cancel(tenant);
+    this.begin(tenant, before);
+    if (wasStuck) this.fail(tenant);
   }
 
   /** What the other reclaims under way still hold there: that may come back beside this one's. */
@@ -101,7 +111,8 @@ export class Reclaims {
 
   /** What a successor of this agent needs to go on with the proof. */
   stored(tenant: string): StoredReclaim[] {
-    const cases = this.pending.get(tenant)?.cases ?? [];
+    const { cases, measured } = this.pending.get(tenant) ?? { cases: [], measured: false };
+    if (!measured) return [];
     return cases.map((one) => ({ ...one, processesBefore: one.processesBefore && [...one.processesBefore] }));
   }
 
@@ -114,13 +125,23 @@ export class Reclaims {
       pidsOfOthers: one.pidsOfOthers ?? [],
     }));
     if (cases.length === 0) this.proofs.set(tenant, 'nothing that can be measured was to come back');
-    else this.pending.set(tenant, { cases, samples: new Map(), proven: new Map(), goneAt: this.now(), failed: false });
+    else {
+      const rest = { measured: true, samples: new Map(), proven: new Map(), goneAt: this.now(), failed: false };
+      this.pending.set(tenant, { cases, ...rest });
+    }
   }
 
   /** The API says that the tenant is gone: from now on samples count as proof. */
   gone(tenant: string): void {
     const pending = this.pending.get(tenant);
-    if (pending) pending.goneAt ??= this.now();
+    if (!pending) return;
+    pending.goneAt ??= this.now();
+    if (!pending.measured) this.done(tenant, 'not measured: there is no reading of used memory');
+  }
+
+  private done(tenant: string, proof: string): void {
+    this.proofs.set(tenant, proof);
+    this.pending.delete(tenant);
   }
 
   /** The tenant is there again (a new load, or the unload was not carried out): nothing is awaited. */
@@ -128,9 +149,16 @@ export class Reclaims {
     if (this.pending.delete(tenant)) this.forget(tenant);
   }
 
+  /** Its memory did not come back, or the tenant itself does not go. */
   fail(tenant: string): void {
     const pending = this.pending.get(tenant);
     if (pending) pending.failed = true;
+  }
+
+  /** It was to go, and is there still. Nothing of it is proven, and nothing settles, while it lives. */
+  isStuck(tenant: string): boolean {
+    const pending = this.pending.get(tenant);
+    return pending !== undefined && pending.failed && pending.goneAt === null;
   }
 
   has(tenant: string): boolean {
@@ -148,9 +176,8 @@ export class Reclaims {
         if (proof !== null) pending.proven.set(reclaim.gpu, proof);
       }
       if (pending.cases.every((reclaim) => pending.proven.has(reclaim.gpu))) {
-        this.proofs.set(tenant, [...new Set(pending.proven.values())].join('; '));
-        this.pending.delete(tenant);
-      } else if (pending.failed && this.now() - pending.goneAt > SETTLED_MS) {
+        this.done(tenant, [...new Set(pending.proven.values())].join('; '));
+      } else if (pending.failed && this.now() - pending.goneAt > SETTLED_MS && hasSettled(pending)) {
         this.cancel(tenant);
       }
     }
@@ -159,7 +186,7 @@ export class Reclaims {
   /** What a tenant still holds although its API says that it is gone. */
   unproven(tenant: string): Holding[] {
     const pending = this.pending.get(tenant);
-    if (!pending || pending.goneAt === null) return [];
+    if (!pending || (pending.goneAt === null && !pending.failed)) return [];
     return pending.cases
       .filter((reclaim) => !pending.proven.has(reclaim.gpu))
       .map((reclaim) => ({ device: reclaim.gpu, mb: reclaim.heldMb }));
@@ -174,7 +201,11 @@ export class Reclaims {
   quarantine(gpu: string): string | null {
     for (const [tenant, pending] of this.pending) {
       const held = pending.cases.find((reclaim) => reclaim.gpu === gpu && !pending.proven.has(gpu));
-      if (pending.failed && held) return `${held.heldMb} MB of ${tenant} did not come back after it was unloaded`;
+      if (!pending.failed || !held) continue;
+      const mb = `${held.atMost === true ? 'up to ' : ''}${held.heldMb} MB`;
+      return pending.goneAt === null
+        ? `${tenant} was to end and is still there, with ${mb}`
+        : `${mb} of ${tenant} did not come back after it was unloaded`;
     }
     return null;
   }
@@ -183,6 +214,9 @@ export class Reclaims {
     return [...this.pending.keys()];
   }
 }
+
+const hasSettled = ({ cases, samples, proven }: Pending): boolean =>
+  cases.every(({ gpu }) => proven.has(gpu) || isStable(samples.get(gpu) ?? []));
 
 function sampleOf({ gpus, processes }: GpuSample, gpu: string): ReclaimSample {
   return {

@@ -1,7 +1,9 @@
 /** The services of a host as its agent sees them: which runs there are, how they come and go, when they are tried again. */
 import type { ServiceChange, ServiceDriver, ServiceExit, ServiceSight } from '../adapters/services/driver.js';
 import { ServiceError } from '../adapters/services/driver.js';
+import { timeLimit } from '../adapters/timeLimit.js';
 import type { ServiceHealth } from '../domain/serviceHealth.js';
+import type { EndTimes } from '../domain/timeouts.js';
 import { BackOff, type HeldBack } from './backOff.js';
 import { type Run, Runs } from './runs.js';
 import { type CheckedService, ServiceChecks } from './serviceChecks.js';
@@ -55,6 +57,10 @@ const READY_LOOK_MS = 100;
 
 /** A start that did not end well, with the last lines that the service wrote. */
 export class NotReady extends Error {}
+
+/** Its time has passed, its caller's included. Another reason is a caller who does not want it any more. */
+const isOver = ({ aborted, reason }: AbortSignal): boolean =>
+  aborted && reason instanceof Error && reason.name === 'TimeoutError';
 
 export class Services {
   private readonly tracked = new Map<string, Tracked>();
@@ -152,19 +158,27 @@ export class Services {
     }
   }
 
-  /** @returns `stuck` when it was killed and is still there. @throws the signal's reason: it goes on, or ends a moment later */
-  async stop(name: string, options: { graceMs: number; signal: AbortSignal }): Promise<'stopped' | 'stuck'> {
+  /**
+   * Asks it to end, and kills it when its grace has passed.
+   * @returns `stuck` when it is still there after `endMs`, whatever holds it or its driver up (law 8)
+   * @throws the signal's reason, unless that is a time limit: it goes on, or ends a moment later
+   */
+  async stop(name: string, { graceMs, endMs, signal }: EndTimes & { signal: AbortSignal }) {
     const one = this.find(name);
     return this.working(one, async () => {
       const wasWell = one.checks.health.state === 'ready';
       one.checks.stopping();
       try {
-        const result = await one.service.driver.stop(name, options);
+        const bounded = AbortSignal.any([signal, timeLimit(endMs)]);
+        const result = await one.service.driver.stop(name, { graceMs, signal: bounded }).catch((error: unknown) => {
+          if (!isOver(bounded)) throw error;
+          return 'stuck' as const;
+        });
         this.follow(one);
         // One that is unwell, or does not come up, again and again waits longer and longer (P8).
         if (wasWell) one.backOff.forget();
         else one.backOff.end();
-        return result;
+        return this.hasEnded(name) ? 'stopped' : result;
       } catch (error) {
         this.follow(one);
         // The stop was given up: nobody wants it to end any more.
@@ -172,6 +186,12 @@ export class Services {
         throw error;
       }
     });
+  }
+
+  /** Nothing of it lives, nor of an earlier run. Of one that nobody can tell of that is not known (law 1). */
+  hasEnded(name: string): boolean {
+    const { state, pids } = this.sightOf(this.find(name));
+    return state === 'absent' && pids.length === 0;
   }
 
   async close(): Promise<void> {

@@ -165,7 +165,9 @@ const service = z.strictObject({
     .describe(
       "How it tells that it is ready; without it a container's own HEALTHCHECK counts, and where there is none, that it has run for 1.5 s.",
     ),
-  start_timeout_seconds: serviceSeconds.default(120).describe('Seconds from the start until it must be ready.'),
+  start_timeout_seconds: serviceSeconds
+    .default(120)
+    .describe('Seconds that a start may take; the last fifth, at most 6 s, is kept to end what is not ready by then.'),
   stop_timeout_seconds: serviceSeconds
     .default(30)
     .describe('Seconds that a stop may take, the graceful part included; then it is killed.'),

@@ -9,6 +9,8 @@ export interface ReclaimCase {
   beforeMb: number | null;
   /** What the tenant held there, MB. */
   heldMb: number;
+  /** True: nobody could tell what it held, `heldMb` is the most that it may have. */
+  atMost?: boolean;
   /** Processes on this GPU before. Null: no list. */
   processesBefore: Listed | null;
   /** The tenant's own processes, where they are known. */
@@ -69,6 +71,9 @@ export function proveReclaimed(reclaim: ReclaimCase, samples: ReclaimSample[]): 
     return `used memory dropped by ${Math.round(drop.figureMb)} MB`;
   }
   if (!isStable(samples)) return null;
+  if (reclaim.atMost === true && drop !== null && drop.atLeastMb > STABLE_MB) {
+    return `what it held was not known; ${Math.round(drop.figureMb)} MB came back, and used memory is stable`;
+  }
   if (wasGoneBefore(reclaim, own)) return 'its process was gone before, and used memory is stable';
   // It was on no list: it was part of what no process explained, and a part of it may have been back by then.
   if (isOnNoList(reclaim) && drop !== null && drop.atLeastMb >= unexplainedMb(reclaim) * SHARE) {
@@ -127,7 +132,8 @@ const claimedMb = (list: Listed): number => sum([...list.values()].map((mb) => m
  * What is to come back: what its processes had in the reading before, where the list says so. A model that was still
  * loading had less by then than its API claims.
  */
-function reallyHeldMb({ heldMb, processesBefore }: ReclaimCase, own: number[]): number {
+function reallyHeldMb({ heldMb, processesBefore, atMost }: ReclaimCase, own: number[]): number {
+  if (atMost === true) return heldMb;
   const listedMb = own.reduce((total, pid) => total + (processesBefore?.get(pid) ?? 0), 0);
   return listedMb > 0 ? Math.min(listedMb, heldMb) : heldMb;
 }
@@ -211,7 +217,8 @@ function changeOf({ beforeMb, processesBefore: before }: ReclaimCase, pid: numbe
   return from == null || to == null ? null : to - from;
 }
 
-function isStable(samples: ReclaimSample[]): boolean {
+/** Nothing is being given back any more, nor taken. A reading that is missing tells nothing. */
+export function isStable(samples: ReclaimSample[]): boolean {
   const recent = samples.slice(-STABLE_SAMPLES).map((sample) => sample.usedMb);
   if (recent.length < STABLE_SAMPLES || recent.includes(null)) return false;
   const known = recent.filter((mb) => mb !== null);

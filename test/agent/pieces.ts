@@ -84,6 +84,8 @@ export class FakeCard implements GpuReader {
   strangers: GpuProcess[] = [];
   /** False: what is used cannot be read. */
   readable = true;
+  /** False: there is no list of processes. */
+  listed = true;
   private onSample: (sample: GpuSample) => void = () => {};
   private timer: NodeJS.Timeout | null = null;
 
@@ -111,7 +113,8 @@ export class FakeCard implements GpuReader {
       ? { ...figures, health: 'ok' as const, problem: null }
       : { ...none, health: 'unknown' as const, problem: 'it cannot be read' };
     const gpus = [{ uuid: CARD, index: 0, name: 'Test GPU', totalMb: CARD_MB, ...gpu }];
-    this.onSample({ takenAt: performance.now(), gpus, processes, problem: null });
+    const list = this.listed ? processes : null;
+    this.onSample({ takenAt: performance.now(), gpus, processes: list, problem: null });
   }
 
   private processes(): GpuProcess[] {

@@ -105,14 +105,65 @@ describe('memory that waits for its proof', () => {
     expect(reclaims.proof(A)).not.toBeNull();
   });
 
-  it('counts as foreign, without a proof, when it has long not come back', () => {
-    const { reclaims, clock } = unloading();
+  /** Five samples, a second apart, until `now`. */
+  const takeUntil = ({ clock, reclaims }: ReturnType<typeof unloading>, now: number, used: (number | null)[]) => {
+    used.forEach((mb, at) => {
+      clock.now = now + (at + 1 - used.length) * 1_000;
+      reclaims.take(sample(clock.now, { g0: mb }, [runner(10_500)]));
+    });
+  };
+
+  it('counts as foreign, without a proof, when it has long not come back and nothing moves any more', () => {
+    const one = unloading();
+    const { reclaims } = one;
     reclaims.gone(A);
     reclaims.fail(A);
-    clock.now = 31_001;
-    reclaims.take(sample(31_000, { g0: 11_300 }, [runner(10_500)]));
-    expect(reclaims.has(A)).toBe(false);
-    expect(reclaims.proof(A)).toBeNull();
+    takeUntil(one, 31_000, [11_300, 11_300, 11_310, 11_300, 11_300]);
+    expect(reclaims.has(A)).toBe(true);
+    takeUntil(one, 31_001, [11_300]);
+    expect([reclaims.has(A), reclaims.quarantine('g0'), reclaims.proof(A)]).toEqual([false, null, null]);
+  });
+
+  it.each([
+    ['is still coming back', [11_300, 11_200, 11_100, 11_000, 10_900]],
+    ['cannot be read', [11_300, 11_300, null, 11_300, 11_300]],
+  ])('does not count as foreign while it %s', (_, used) => {
+    const one = unloading();
+    one.reclaims.gone(A);
+    one.reclaims.fail(A);
+    takeUntil(one, 60_000, used);
+    expect(one.reclaims.quarantine('g0')).not.toBeNull();
+    takeUntil(one, 70_000, [10_900, 10_900, 10_900, 10_900, 10_900]);
+    expect(one.reclaims.quarantine('g0')).toBeNull();
+  });
+
+  it('is in quarantine for as long as its tenant does not go, whatever the samples show', () => {
+    const one = unloading();
+    const { reclaims, clock } = one;
+    reclaims.fail(A);
+    expect(reclaims.isStuck(A)).toBe(true);
+    expect(reclaims.quarantine('g0')).toBe('model/a was to end and is still there, with 10500 MB');
+    expect(reclaims.unproven(A)).toEqual([{ device: 'g0', mb: 10_500 }]);
+    takeUntil(one, 600_000, [11_300, 11_300, 11_300, 11_300, 11_300]);
+    reclaims.take(sample(600_001, { g0: 800 }));
+    expect([reclaims.isStuck(A), reclaims.proof(A)]).toEqual([true, null]);
+    reclaims.gone(A);
+    expect(reclaims.quarantine('g0')).toContain('did not come back');
+    clock.now += 1;
+    reclaims.take(sample(clock.now, { g0: 800 }));
+    expect([reclaims.quarantine('g0'), reclaims.proof(A)]).toEqual([null, 'used memory dropped by 10500 MB']);
+  });
+
+  it('is in quarantine without a gap when its end is asked for anew', () => {
+    const { reclaims } = unloading();
+    const before = { holdings: [{ device: 'g0', mb: 9_000 }], ownPids: [], pidsOfOthers: [], measured: true };
+    reclaims.fail(A);
+    reclaims.beginAnew(A, { ...before, sample: sample(1_500, { g0: 9_800 }) });
+    expect(reclaims.quarantine('g0')).toContain('with 9000 MB');
+    // One that went, and has come again since, is not that one.
+    reclaims.gone(A);
+    reclaims.beginAnew(A, { ...before, sample: sample(1_600, { g0: 9_800 }) });
+    expect(reclaims.quarantine('g0')).toBeNull();
   });
 
   it('is awaited no more once the tenant is there again', () => {
@@ -135,6 +186,9 @@ describe('memory that waits for its proof', () => {
     begin(reclaims, A, { holdings: [{ device: 'cpu', mb: 10_500 }], sample: sample(0, {}) });
     expect([reclaims.has(A), reclaims.proof(A)]).toEqual([false, 'it held nothing on a GPU']);
     begin(reclaims, A, { holdings: [{ device: 'g0', mb: 10_500 }], sample: sample(0, { g0: null }), measured: false });
+    reclaims.fail(A);
+    expect([reclaims.proof(A), reclaims.quarantine('g0') !== null, reclaims.stored(A)]).toEqual([null, true, []]);
+    reclaims.gone(A);
     expect([reclaims.has(A), reclaims.proof(A)]).toEqual([false, 'not measured: there is no reading of used memory']);
   });
 

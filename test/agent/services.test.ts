@@ -47,7 +47,7 @@ describe('the services of an agent', () => {
     const caller = new AbortController();
     driver.onStop = (signal) =>
       new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
-    const stop = services.stop('one', { graceMs: 1_000, signal: caller.signal });
+    const stop = services.stop('one', { graceMs: 1_000, endMs: 5_000, signal: caller.signal });
     expect(state()).toBe('stopping');
     caller.abort(new Error('nobody waits for it'));
     await expect(stop).rejects.toThrow('nobody waits');
@@ -109,7 +109,7 @@ describe('the services of an agent', () => {
       await until(() => services.view('one').heldBack !== null);
       waits.push(await until(() => news.at(-1)?.kind === 'released'));
       health.ok = true;
-      await services.stop('one', { graceMs: 0, signal: never() });
+      await services.stop('one', { graceMs: 0, endMs: 5_000, signal: never() });
     }
     await services.close();
     return waits.map((wait) => Math.round(wait / 500) * 500);
@@ -132,7 +132,7 @@ describe('the services of an agent', () => {
       await vi.advanceTimersByTimeAsync(150);
       expect(String(await start)).toMatch(/did not become ready: exit code 1/);
       // What the activity does with what a failed start left.
-      await services.stop('one', { graceMs: 0, signal: never() });
+      await services.stop('one', { graceMs: 0, endMs: 5_000, signal: never() });
       services.failed('one', 'it did not become ready');
       expect(services.view('one').heldBack?.reason).toBe('it did not become ready');
       const told = news.length;

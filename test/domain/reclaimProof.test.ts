@@ -67,6 +67,27 @@ describe('memory is proven to be back', () => {
     expect(proveReclaimed(late, [sample(11_300)])).toBeNull();
   });
 
+  describe('when nobody could tell how much it held', () => {
+    const unknown = reclaim({ heldMb: 20_000, atMost: true, processesBefore: null });
+
+    it('by a drop of all that it may have held', () => {
+      expect(proveReclaimed({ ...unknown, beforeMb: 20_800 }, [sample(800, null)])).toContain('dropped by 20000 MB');
+    });
+
+    it('by a drop, once nothing moves any more', () => {
+      expect(proveReclaimed(unknown, times(4, sample(800, null)))).toBeNull();
+      expect(proveReclaimed(unknown, times(5, sample(800, null)))).toContain('10500 MB came back');
+    });
+
+    it('and not while nothing has come back', () => {
+      expect(proveReclaimed(unknown, times(9, sample(11_290, null)))).toBeNull();
+      const noFigure = { ...unknown, processesBefore: new Map([[7, null]]) };
+      expect(proveReclaimed(noFigure, times(9, sample(800, [[7, null]])))).toBeNull();
+      expect(proveReclaimed(noFigure, times(9, sample(11_300)))).toBeNull();
+      expect(proveReclaimed(noFigure, times(5, sample(800)))).not.toBeNull();
+    });
+  });
+
   it('by stable memory when the holder had crashed before (pain 3)', () => {
     const crashed = reclaim({ beforeMb: 800, processesBefore: new Map() });
     expect(proveReclaimed(crashed, times(4, sample(800)))).toBeNull();
