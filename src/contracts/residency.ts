@@ -2,6 +2,7 @@
  * What is where: the observation that an agent makes of its host, and the residency that somebody wants.
  * MB means MiB. `null` means unknown, and unknown never counts as free, idle or cool.
  */
+import type { LeaseRequest } from './lease.js';
 
 /** Where a figure comes from; shown wherever the figure is shown. */
 export type FigureSource = 'measured' | 'learned' | 'declared' | 'simulated';
@@ -47,6 +48,8 @@ export interface Holding {
   /** A GPU's UUID or `cpu`. */
   device: string;
   mb: number;
+  /** Of a reservation: what is kept for it there, whether its holder uses that yet or not. */
+  promisedMb?: number;
 }
 
 export interface TenantObservation {
@@ -81,6 +84,8 @@ export interface TenantObservation {
   allowCpu: boolean;
   /** True for the models and the embedder of the configuration; false for what someone else loaded. */
   configured: boolean;
+  /** Of a reservation: who has it, for people, and what was asked for. */
+  lease?: Pick<LeaseRequest, 'holder' | 'mb' | 'on'>;
   /** Of a service that failed or is unhealthy. */
   trouble?: Trouble;
 }

@@ -89,13 +89,13 @@ describe('a lease', { timeout: 60_000 }, () => {
   const run = (...argv: string[]) => system.cli('lease', 'run', ...argv, '--', process.execPath, '-e', '');
 
   it('that waits says who holds the memory and what can be done, and gives up in time', async () => {
-    await acquire('holder', 20_000, '--ttl', '120', '--priority', '60');
+    await acquire('k3j9', 20_000, '--ttl', '120', '--priority', '60', '--holder', 'blender on desk 3');
     const late = await run('--id', 'late', '--mb', '10000', '--wait', '10s');
     expect(late).toMatchObject({ code: 3, stdout: '' });
-    expect(late.stderr).toMatch(/lease late waits.*reservation\/holder holds 20,000 MB/);
-    expect(late.stderr).toMatch(/`vramflow lease release holder`.*higher --priority \(this one has 50\)/);
+    expect(late.stderr).toMatch(/lease late waits.*reservation\/k3j9 \(blender on desk 3\) holds 20,000 MB/);
+    expect(late.stderr).toMatch(/`vramflow lease release k3j9`.*higher --priority \(this one has 50\)/);
     expect(late.stderr).toMatch(/Ctrl-C ends the waiting, and it gives up after 10 s/);
-    expect(late.stderr).toMatch(/error: Lease late was not granted within 10 s: .*holder holds/);
+    expect(late.stderr).toMatch(/error: Lease late was not granted within 10 s: .*\(blender on desk 3\) holds/);
     const never = await run('--id', 'never', '--mb', '10000', '--no-wait');
     expect(never).toMatchObject({
       code: 3,
@@ -104,9 +104,9 @@ describe('a lease', { timeout: 60_000 }, () => {
     });
     expect(await system.cli('lease', 'acquire', '--mb', '10000', '--wait', '0')).toMatchObject({ code: 3, stdout: '' });
     // None of them stays in line.
-    await vi.waitFor(async () => expect(await states()).toEqual({ holder: 'held' }), 10_000);
-    await system.json(['lease', 'release', 'holder']);
-    await isOver('holder');
+    await vi.waitFor(async () => expect(await states()).toEqual({ k3j9: 'held' }), 10_000);
+    await system.json(['lease', 'release', 'k3j9']);
+    await isOver('k3j9');
   });
 
   it('says that it is granted', async () => {
