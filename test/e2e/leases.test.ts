@@ -1,9 +1,10 @@
 /** P7 and P5 for programs outside: leases on the simulated host at speed 1. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { LeaseState } from '../../src/contracts/lease.js';
+import { lookAt } from '../../src/processes/proc.js';
 import { freePort } from '../parts/ports.js';
 import { expectNoViolation, type Printed } from '../system/judge.js';
 import { type System, startSystem } from '../system/system.js';
@@ -83,6 +84,26 @@ describe('a lease', { timeout: 60_000 }, () => {
     expect(outcome.steps.find(({ tenant }) => tenant === 'reservation/job')?.ms).toBeLessThan(5_000);
     expect(await running).toMatchObject({ code: 7 });
     expect(readFileSync(log, 'utf8')).toBe('began asked ');
+    rmSync(folder, { recursive: true });
+  });
+
+  it('ends what its command left behind before it is given back, also what hears no SIGTERM or has a session of its own', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vramflow-lease-'));
+    const [script, child, left] = [join(folder, 'stays.sh'), join(folder, 'child'), join(folder, 'left')];
+    writeFileSync(script, `trap '' TERM; echo $$ > "$1.new"; mv "$1.new" "$1"; while :; do sleep 0.2; done`);
+    const command = `sh ${script} ${child} & (setsid sh ${script} ${left} &)
+      while [ ! -e ${child} ] || [ ! -e ${left} ]; do sleep 0.1; done; exit 4`;
+    const running = system.cli('lease', 'run', '--id', 'tree', '--mb', '18000', '--', 'sh', '-c', command);
+    const live = () =>
+      Promise.all([child, left].map((file) => lookAt(Number(readFileSync(file, 'utf8'))))).then((sights) =>
+        sights.map((sight) => typeof sight !== 'string' && !sight.ended),
+      );
+    await vi.waitFor(async () => expect(await live()).toEqual([true, true]), 15_000);
+    // The command itself is over soon; what it left has the lease until it is killed.
+    expect(await states()).toMatchObject({ tree: 'held' });
+    expect(await running).toMatchObject({ code: 4 });
+    expect(await live()).toEqual([false, false]);
+    await isOver('tree');
     rmSync(folder, { recursive: true });
   });
 
