@@ -123,7 +123,7 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
       chargeMb,
       chargeSource: sourceOf(parts.simulated, present !== undefined && onGpus > 0, known),
       peakMb: Math.max(chargeMb + OLLAMA_KEEPS_FREE_MB, known?.peakMb ?? 0),
-      uses: gates.uses(id),
+      uses: present ? gates.claims(id) : gates.uses(id),
       idleForMs: present ? uses.idleFor(id) : null,
       residentForMs: present ? present.residentForMs : null,
       loadMs: known?.loadMs ?? 1_000 + Math.round((chargeMb / LOAD_MB_A_SECOND) * 1_000),

@@ -70,7 +70,7 @@ export interface TenantObservation {
   chargeSource: FigureSource;
   /** What it takes on GPUs at the most while it loads; at least `chargeMb`. */
   peakMb: number;
-  /** Requests in flight through the gate. */
+  /** Requests in flight through the gate, and those that it was loaded for and that are about to begin. */
   uses: number;
   /** Milliseconds since the later of the last use and the agent's start; null when not resident. */
   idleForMs: number | null;
