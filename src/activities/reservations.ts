@@ -2,6 +2,7 @@ import type { Agent } from '../agent/agent.js';
 import type { AgentActivities, StepCall } from '../contracts/activities.js';
 import { FAILURE } from '../contracts/failures.js';
 import { CPU, reservationTenant, tenantName } from '../contracts/names.js';
+import { sharesOf } from '../domain/planner/leases.js';
 import { attemptMs, LEASE_GRACE_MS } from '../domain/timeouts.js';
 import { attempt, beating, type StepResult } from './attempt.js';
 import { failure } from './failures.js';
@@ -41,13 +42,18 @@ function grant(agent: Agent, { step, goal, operation }: StepCall): StepResult {
   const proof = { beforeMb, afterMb: beforeMb, reclaimMs: null };
   if (agent.reservations.get(request.id) !== null) return { acted: false, proof: { ...proof, by: 'it has it' } };
   const gpus = step.devices.filter((device) => device !== CPU);
+  const known = agent.observation().devices.filter(({ id }) => id !== CPU);
+  const shares = sharesOf(request, known, agent.policy.reserveMb);
+  const chargesMb = Object.fromEntries(
+    known.flatMap(({ id }, at) => (gpus.includes(id) ? [[id, shares[at] ?? 0] as const] : [])),
+  );
+  const chargeMb = Object.values(chargesMb).reduce((sum, mb) => sum + mb, 0);
   if (agent.options.readerKind === 'nvidia-smi') {
-    const free = freeMbOf(agent.sampler.latest(), gpus);
-    if (free === null || free < step.needsMb) {
-      throw failure(
-        FAILURE.premiseGone,
-        `${step.needsMb} MB were to be free, ${free ?? 'an unknown number of'} MB are`,
-      );
+    for (const [gpu, mb] of Object.entries(chargesMb)) {
+      const free = freeMbOf(agent.sampler.latest(), [gpu]);
+      if (free !== null && free >= mb) continue;
+      const is = `${free ?? 'an unknown number of'} MB are`;
+      throw failure(FAILURE.premiseGone, `${mb} MB were to be free on ${gpu}, ${is}`);
     }
   }
   const now = Date.now();
@@ -55,7 +61,8 @@ function grant(agent: Agent, { step, goal, operation }: StepCall): StepResult {
   agent.reservations.put({
     ...request,
     gpus,
-    chargeMb: step.needsMb,
+    chargeMb,
+    chargesMb,
     grantedAtMs: now,
     expiresAtMs,
     revokedUntilMs: null,
@@ -63,11 +70,11 @@ function grant(agent: Agent, { step, goal, operation }: StepCall): StepResult {
   agent.journal.append({
     type: 'lease_granted',
     subject: step.tenant,
-    message: `${request.holder} has ${step.needsMb} MB until ${new Date(expiresAtMs).toISOString()}`,
+    message: `${request.holder} has ${chargeMb} MB until ${new Date(expiresAtMs).toISOString()}`,
     workflowId: operation.workflowId,
     details: { ...request, gpus },
   });
-  return { acted: true, proof: { ...proof, by: `${step.needsMb} MB are kept free for it` } };
+  return { acted: true, proof: { ...proof, by: `${chargeMb} MB are kept free for it` } };
 }
 
 /** For something of higher priority: its holder is asked, and has a grace. */

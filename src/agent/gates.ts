@@ -1,4 +1,5 @@
 import { timeLimit } from '../adapters/timeLimit.js';
+import { Waiters } from './waiters.js';
 
 /**
  * A gate per tenant (law 10): `use` counts a request and checks in one step that the tenant may be used; an unload
@@ -17,7 +18,10 @@ interface Gate {
 }
 
 export class Gates {
+  /** Woken when the last request to a tenant has ended: what had to wait for that may look again. */
+  readonly unused = new Waiters();
   private readonly gates = new Map<string, Gate>();
+  private readonly expected = new Map<string, number>();
 
   /** Counts a request; null while the gate is closed. */
   use(tenant: string): Use | null {
@@ -30,12 +34,29 @@ export class Gates {
       end: () => {
         gate.uses.delete(abort);
         this.wake(gate);
+        if (gate.uses.size === 0) this.unused.wake();
       },
     };
   }
 
   uses(tenant: string): number {
     return this.gate(tenant).uses.size;
+  }
+
+  /**
+   * A request waits until the tenant is there for it. From the end of the load to the request's first step nobody who
+   * makes room takes the tenant away again, or two that take turns would reload for ever (pain 7).
+   * @returns how it ends
+   */
+  expect(tenant: string): () => void {
+    const change = (by: number) => this.expected.set(tenant, (this.expected.get(tenant) ?? 0) + by);
+    change(1);
+    return () => void change(-1);
+  }
+
+  /** Requests in flight, and those that are about to begin; while the gate is closed the latter wait for a new load. */
+  claims(tenant: string): number {
+    return this.uses(tenant) + (this.isClosed(tenant) ? 0 : (this.expected.get(tenant) ?? 0));
   }
 
   isClosed(tenant: string): boolean {

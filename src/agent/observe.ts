@@ -130,7 +130,7 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
       chargeSource: sourceOf(parts.simulated, measured, known.chargeMb),
       peakMb: Math.max(chargeMb + OLLAMA_KEEPS_FREE_MB, known.peakMb ?? 0),
       ...compared(configured?.declaredMb, measured ? onGpus : known.chargeMb),
-      uses: gates.uses(id),
+      uses: present ? gates.claims(id) : gates.uses(id),
       idleForMs: present ? uses.idleFor(id) : null,
       residentForMs: present ? present.residentForMs : null,
       loadMs: known.loadMs ?? 1_000 + Math.round((chargeMb / LOAD_MB_A_SECOND) * 1_000),

@@ -1,3 +1,4 @@
+import { ApplicationFailure, WorkflowFailedError } from '@temporalio/client';
 import { modelTenant } from '../contracts/names.js';
 import type { OperationOutcome } from '../contracts/operation.js';
 import { isWhole } from '../domain/attribution.js';
@@ -16,6 +17,11 @@ export interface LoadProgress {
 /** How often a request may find the model gone again before it gives up (pain 2: no loop for ever). */
 const MAX_LOADS = 3;
 
+/** So long a request waits while the memory that it needs is in use by other requests (pain 7); then it is refused. */
+const IN_USE_PATIENCE_MS = 30_000;
+/** It looks again when a tenant is not used any more, and after so long. */
+const LOOK_AGAIN_MS = 5_000;
+
 /**
  * Requests for models (M13): a resident model is used at once, through its gate; for another one an operation makes
  * room and loads it, and simultaneous requests share that operation.
@@ -31,8 +37,22 @@ export class OnDemand {
   /** @returns the counted use; the caller ends it. @throws what the load ended with */
   async acquire(model: string, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<Use> {
     const tenant = modelTenant(model);
+    const settled = this.agent.gates.expect(tenant);
+    try {
+      return await this.untilReady({ model, tenant }, signal, onProgress);
+    } finally {
+      settled();
+    }
+  }
+
+  private async untilReady(
+    { model, tenant }: { model: string; tenant: string },
+    signal: AbortSignal,
+    onProgress: (progress: LoadProgress) => void,
+  ): Promise<Use> {
     this.agent.uses.touch(tenant);
-    for (let loads = 0; ; loads += 1) {
+    const patientUntil = this.agent.now() + IN_USE_PATIENCE_MS;
+    for (let loads = 0; ; ) {
       const use = this.isReady(tenant) ? this.agent.gates.use(tenant) : null;
       if (use !== null) {
         onProgress({ state: 'ready', message: `${model} is ready`, workflowId: null });
@@ -43,7 +63,15 @@ export class OnDemand {
       }
       const { workflowId, outcome } = await this.shared(tenant);
       onProgress({ state: 'loading', message: `${model} is not loaded: making room and loading it`, workflowId });
-      await withAbort(outcome, signal);
+      try {
+        await withAbort(outcome, signal);
+        loads += 1;
+      } catch (error) {
+        const inUse = whatIsInUse(error);
+        if (inUse === null || this.agent.now() >= patientUntil) throw error;
+        onProgress({ state: 'loading', message: `${model} waits for room: ${inUse}`, workflowId });
+        await this.agent.gates.unused.next(LOOK_AGAIN_MS, signal);
+      }
       this.agent.uses.touch(tenant);
     }
   }
@@ -67,6 +95,14 @@ export class OnDemand {
     started.then(({ outcome }) => outcome.then(forget, forget), forget);
     return started;
   }
+}
+
+/** Of a refusal for nothing but requests in flight: what it says. */
+function whatIsInUse(error: unknown): string | null {
+  if (!(error instanceof WorkflowFailedError) || !(error.cause instanceof ApplicationFailure)) return null;
+  const [outcome] = error.cause.details ?? [];
+  const refusal = (outcome as OperationOutcome | undefined)?.refusal;
+  return refusal?.code === 'in-use' ? refusal.message : null;
 }
 
 const hasGpu = (agent: Agent): boolean => agent.sampler.latest().gpus.length > 0;

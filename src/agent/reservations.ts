@@ -57,7 +57,11 @@ export class Reservations {
           .reduce((sum, { usedMb }) => sum + (usedMb ?? 0), 0);
       return reservationOf(one, one.chargeMb, {
         state: one.revokedUntilMs === null ? 'resident' : 'unloading',
-        holdings: one.gpus.map((device) => ({ device, mb: used(device) })),
+        holdings: one.gpus.map((device) => ({
+          device,
+          mb: used(device),
+          promisedMb: one.chargesMb?.[device] ?? one.chargeMb,
+        })),
         residentForMs: this.now() - one.grantedAtMs,
       });
     });

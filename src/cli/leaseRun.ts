@@ -1,8 +1,12 @@
-/** Runs a command under a lease: renews meanwhile, ends it when the lease is lost, and gives the lease back. */
+/**
+ * Runs a command under a lease: renews meanwhile, ends it when the lease is lost, and gives the lease back once nothing
+ * that the command has started holds memory any more.
+ */
 import { spawn } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LeaseRequest } from '../contracts/lease.js';
 import type { Leases } from '../gateway/leases.js';
+import { CommandTree } from './commandTree.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './exitCodes.js';
 import type { Output } from './output.js';
@@ -27,7 +31,10 @@ export async function runHolding(
   { env, cwd }: CliContext,
   output: Output,
 ): Promise<number> {
-  const child = spawn(program, args, { stdio: 'inherit', env, cwd });
+  const tree = new CommandTree();
+  // In the group of this process: a terminal's Ctrl-C reaches it, and it may read from the terminal.
+  const child = spawn(program, args, { stdio: 'inherit', env: tree.marked(env), cwd });
+  tree.watch(child);
   const ended = new Promise<number>((resolve, reject) => {
     child.once('error', (error) => reject(cannotStart(program, error)));
     child.once('exit', (code, signal) => resolve(code ?? (signal === 'SIGINT' ? EXIT.interrupted : EXIT.failed)));
@@ -45,8 +52,7 @@ export async function runHolding(
         output.talk(
           `  lease ${id} ${state === 'revoked' ? REVOKED : `has ended (${reason ?? '?'})`}: ending ${program}`,
         );
-        child.kill('SIGTERM');
-        setTimeout(() => child.kill('SIGKILL'), TERM_MS).unref();
+        await tree.end(TERM_MS);
         return;
       }
       if (Date.now() < renewAt) continue;
@@ -59,7 +65,7 @@ export async function runHolding(
     return await Promise.race([ended, watching.then(() => ended)]);
   } finally {
     over.abort();
-    child.kill('SIGTERM');
+    await tree.end(TERM_MS);
     for (const signal of SIGNALS) process.off(signal, forward);
     await leases.release(id).catch(() => undefined);
   }

@@ -1,6 +1,7 @@
 /** What is said while a lease is waited for, and how long it is waited for. */
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LeaseState } from '../contracts/lease.js';
+import { leaseWords } from '../domain/lease.js';
 import type { Leases } from '../gateway/leases.js';
 import { describeDuration } from './duration.js';
 import { Exit } from './exit.js';
@@ -97,10 +98,10 @@ export function refusedLease({ id, reason, remedy }: LeaseState): UserError {
 
 const sentence = (words: string): string => `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
 
-export function granted({ id, gpus, mb, epochs, expiresAt }: LeaseState): string {
+export function granted(lease: LeaseState): string {
+  const { id, gpus, epochs, expiresAt } = lease;
   const tokens = gpus.map((gpu) => `${gpu} (epoch ${epochs[gpu] ?? '?'})`);
-  const what = mb === null ? 'a whole GPU' : `${mb} MB`;
-  return `lease ${id} is granted: ${what} on ${tokens.join(', ')} until ${expiresAt ?? '?'}, if it is not renewed`;
+  return `lease ${id} is granted: ${leaseWords(lease)} on ${tokens.join(', ')} until ${expiresAt ?? '?'}, if it is not renewed`;
 }
 
 function interruption() {

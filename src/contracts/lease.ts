@@ -7,10 +7,10 @@ export interface LeaseRequest {
   id: string;
   /** Who asks, for people: `blender on desk 3`. */
   holder: string;
-  /** MB of VRAM; null: one GPU as a whole, as far as strangers leave it. */
+  /** MB of VRAM on each of its GPUs; null: these as a whole, as far as strangers leave them. */
   mb: number | null;
-  /** On this GPU (its UUID); null: on any. */
-  gpu: string | null;
+  /** So many GPUs, whichever, or exactly these, by their UUIDs; all of them or none. Absent: one. */
+  on?: number | string[];
   /** Higher wins, as of services; default 50. */
   priority: number;
   /** It ends by itself so many seconds after its grant or its last renewal. */
@@ -49,8 +49,10 @@ export interface LeaseState extends LeaseRequest {
 /** As the agent keeps it on disk. */
 export interface Reservation extends LeaseRequest {
   gpus: string[];
-  /** MB on each of its GPUs. */
+  /** On all of its GPUs together. */
   chargeMb: number;
+  /** On each; absent in what an earlier version wrote, which is on one. */
+  chargesMb?: Record<string, number>;
   grantedAtMs: number;
   /** Epoch ms; whatever happens to its workflow, from a moment after it nobody holds anything for it. */
   expiresAtMs: number;
@@ -62,6 +64,7 @@ export interface Reservation extends LeaseRequest {
 export const LEASE_LIMITS = {
   id: /^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$/,
   mb: { least: 1, most: 1_048_576 },
+  gpus: { least: 1, most: 64 },
   priority: { least: 0, most: 100, default: 50 },
   ttlSeconds: { least: 1, most: 604_800, default: 60 },
   pid: { least: 1, most: 2 ** 31 },

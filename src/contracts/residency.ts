@@ -2,6 +2,7 @@
  * What is where: the observation that an agent makes of its host, and the residency that somebody wants.
  * MB means MiB. `null` means unknown, and unknown never counts as free, idle or cool.
  */
+import type { LeaseRequest } from './lease.js';
 
 /** Where a figure comes from; shown wherever the figure is shown. */
 export type FigureSource = 'measured' | 'learned' | 'declared' | 'simulated';
@@ -47,6 +48,8 @@ export interface Holding {
   /** A GPU's UUID or `cpu`. */
   device: string;
   mb: number;
+  /** Of a reservation: what is kept for it there, whether its holder uses that yet or not. */
+  promisedMb?: number;
 }
 
 export interface TenantObservation {
@@ -67,7 +70,7 @@ export interface TenantObservation {
   chargeSource: FigureSource;
   /** What it takes on GPUs at the most while it loads; at least `chargeMb`. */
   peakMb: number;
-  /** Requests in flight through the gate. */
+  /** Requests in flight through the gate, and those that it was loaded for and that are about to begin. */
   uses: number;
   /** Milliseconds since the later of the last use and the agent's start; null when not resident. */
   idleForMs: number | null;
@@ -91,6 +94,8 @@ export interface TenantObservation {
   configured: boolean;
   /** The service that it runs in, if that is one of ours: it ends with it, and what it holds counts as its. */
   inside?: string;
+  /** Of a reservation: who has it, for people, and what was asked for. */
+  lease?: Pick<LeaseRequest, 'holder' | 'mb' | 'on'>;
   /** Of a service that failed or is unhealthy. */
   trouble?: Trouble;
 }

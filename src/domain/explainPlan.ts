@@ -3,6 +3,7 @@ import { CPU } from '../contracts/names.js';
 import type { PlanResult, PlanStep, Refusal, Rejected } from '../contracts/plan.js';
 import type { HostObservation } from '../contracts/residency.js';
 import { labelOf } from './planner/hostView.js';
+import { calledForPeople } from './planner/leases.js';
 import { listed, mb, seconds } from './planner/wording.js';
 import { planPeaks, type StepPeak } from './planResidency.js';
 import { verbOf } from './verbs.js';
@@ -16,13 +17,14 @@ export const simulatedMark = (observed: HostObservation): string[] =>
 export function explainPlan(plan: PlanResult, observed: HostObservation): string[] {
   const lines =
     plan.kind === 'plan' ? explainSteps(plan, observed) : explainRefusal(plan.refusal, plan.because, observed);
-  return [...lines, ...plan.rejected.map(explainRejected)];
+  return [...lines, ...plan.rejected.map((rejected) => explainRejected(rejected, observed))];
 }
 
 function explainSteps(plan: Plan, observed: HostObservation): string[] {
   if (plan.steps.length === 0) return [`${plan.because}: nothing to do, it is so already`];
   const count = plan.steps.length === 1 ? '1 step' : `${plan.steps.length} steps`;
-  const displaced = plan.displaced.length > 0 ? [`displaces ${listed(plan.displaced)}`] : [];
+  const displaced =
+    plan.displaced.length > 0 ? [`displaces ${listed(plan.displaced.map((id) => named(observed, id)))}`] : [];
   return [
     `${plan.because}: ${count}, about ${seconds(plan.expectedMs)}`,
     ...plan.steps.map((step) => explainStep(step, plan, observed)),
@@ -49,7 +51,7 @@ const isChanged = ({ device, peakMb }: StepPeak, all: StepPeak[]): boolean =>
 function whatItDoes(step: PlanStep, observed: HostObservation): string {
   switch (step.kind) {
     case 'unload':
-      return `${verbOf(step)} ${step.tenant}`;
+      return `${verbOf(step)} ${named(observed, step.tenant)}`;
     case 'load':
       return `${verbOf(step)} ${step.tenant}${step.devices.every((device) => device === CPU) ? ' on the CPU' : ''}`;
     case 'move':
@@ -67,7 +69,14 @@ function explainRefusal(refusal: Refusal, because: string, observed: HostObserva
   return [`${because}: refused (${refusal.code}): ${refusal.message}`, `what to do: ${refusal.remedy}`, ...gpus];
 }
 
-const explainRejected = ({ tenant, reason }: Rejected): string => `left as it is: ${tenant}: ${reason}`;
+const explainRejected = ({ tenant, reason }: Rejected, observed: HostObservation): string =>
+  `left as it is: ${named(observed, tenant)}: ${reason}`;
+
+/** A tenant by its id; a lease by its holder, too. */
+function named({ tenants }: HostObservation, id: string): string {
+  const found = tenants.find((tenant) => tenant.id === id);
+  return found === undefined ? id : calledForPeople(found);
+}
 
 function labelById(observed: HostObservation, id: string): string {
   const gpus = observed.devices.filter((device) => device.id !== CPU);

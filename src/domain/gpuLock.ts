@@ -1,5 +1,6 @@
 import type { Reservation } from '../contracts/lease.js';
 import type { Status } from '../contracts/status.js';
+import { leaseWords } from './lease.js';
 
 /** The lock on the host's GPU (P7), as the status shows it. All but `devices` is null while nobody has it. */
 export interface GpuLock {
@@ -37,7 +38,7 @@ export function gpuLock(reservations: readonly Reservation[], turns: Status['tur
       holder: lease.holder,
       kind: 'lease',
       id: lease.id,
-      what: 'a whole GPU',
+      what: leaseWords(lease),
       devices: lease.gpus,
       since: new Date(lease.grantedAtMs).toISOString(),
       held_ms: Math.max(0, nowMs - lease.grantedAtMs),

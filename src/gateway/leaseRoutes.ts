@@ -19,21 +19,30 @@ import {
 } from './schemas.js';
 import { waitQuery, waits } from './waiting.js';
 
-const { id: idPattern, mb, priority, ttlSeconds, pid } = LEASE_LIMITS;
+const { id: idPattern, mb, gpus, priority, ttlSeconds, pid } = LEASE_LIMITS;
 const whole = ({ least, most }: { least: number; most: number }) => z.int().min(least).max(most);
 
 const id = z.string().regex(idPattern, 'letters, digits, dots and dashes');
 const ttl = whole(ttlSeconds).default(ttlSeconds.default);
 
-const acquireBody = z.strictObject({
-  mb: whole(mb).optional().describe('MB of VRAM; without it a whole GPU.'),
-  devices: z.array(z.string().min(1)).length(1).optional().describe('On this GPU only, by its UUID.'),
+const acquireFields = z.strictObject({
+  mb: whole(mb).optional().describe('MB of VRAM on each of its GPUs; without it whole ones.'),
+  gpus: whole(gpus).optional().describe('On so many GPUs, whichever: on all of them, or it waits; default 1.'),
+  devices: z
+    .array(z.string().min(1))
+    .min(gpus.least)
+    .max(gpus.most)
+    .optional()
+    .describe('On exactly these GPUs, by their UUIDs, in place of `gpus`.'),
   id: id.optional().describe('Its name; by default a new one.'),
   holder: z.string().min(1).max(200).default('an HTTP request').describe('Who has it, for people.'),
   priority: whole(priority).default(priority.default).describe('Higher wins, as of services.'),
   ttl_seconds: ttl.describe('It ends by itself so long after its grant or last renewal.'),
   pid: whole(pid).optional().describe('The process that will use it: what it holds is then not counted twice.'),
   wait: z.boolean().default(true).describe('`false`: answer at once, with 202 while it waits in line.'),
+});
+const acquireBody = acquireFields.refine(({ gpus, devices }) => gpus === undefined || devices === undefined, {
+  error: '`gpus` and `devices` exclude each other',
 });
 const renewBody = z.strictObject({ ttl_seconds: ttl.describe('From now on.') });
 const leaseParams = z.object({ id: id.describe("The lease's id.") });
@@ -43,7 +52,7 @@ const noTemporal = { description: 'Temporal does not answer yet.', schema: probl
 
 const describes: Record<'acquire' | 'look' | 'renew' | 'release' | 'list', RouteDescription> = {
   acquire: {
-    summary: 'Ask for VRAM, or a whole GPU, and wait until it is held; who leaves meanwhile takes the request back',
+    summary: 'Ask for VRAM, or whole GPUs, and wait until it is held; who leaves meanwhile takes the request back',
     query: waitQuery,
     body: acquireBody,
     answers: {
@@ -123,23 +132,20 @@ export function addLeaseRoutes(server: FastifyInstance, agent: Agent, leases: ()
   }));
 }
 
-/** @throws RequestProblem for a GPU that the host does not have: a lease would wait for it for ever */
+/** @throws RequestProblem for a GPU that the host does not have: a lease would never be granted */
 function requestOf(body: z.output<typeof acquireBody>, agent: Agent): LeaseRequest {
-  const [gpu = null] = body.devices ?? [];
-  const gpus = agent.observation().devices.flatMap((device) => (device.id === CPU ? [] : device.id));
-  if (gpu !== null && !gpus.includes(gpu)) {
-    throw new RequestProblem(
-      404,
-      'no-such-gpu',
-      `there is no GPU ${gpu}`,
-      `the GPUs are: ${gpus.join(', ') || 'none'}`,
-    );
+  const devices = body.devices && [...new Set(body.devices)];
+  const known = agent.observation().devices.flatMap((device) => (device.id === CPU ? [] : device.id));
+  const missing = devices?.find((gpu) => !known.includes(gpu));
+  if (missing !== undefined) {
+    const remedy = `the GPUs are: ${known.join(', ') || 'none'}`;
+    throw new RequestProblem(404, 'no-such-gpu', `there is no GPU ${missing}`, remedy);
   }
   return {
     id: body.id ?? randomUUID().slice(0, 8),
     holder: body.holder,
     mb: body.mb ?? null,
-    gpu,
+    on: devices ?? body.gpus ?? 1,
     priority: body.priority,
     ttlSeconds: body.ttl_seconds,
     pid: body.pid ?? null,
@@ -155,7 +161,7 @@ const answerOf = (lease: LeaseState): LeaseAnswer => ({
   state: lease.state,
   position: lease.position,
   gpus: lease.gpus,
-  fencing_tokens: Object.fromEntries(Object.entries(lease.epochs).filter(([device]) => lease.gpus.includes(device))),
+  fencing_tokens: lease.epochs,
   expires_at: lease.expiresAt,
   reason: lease.reason,
 });

@@ -5,7 +5,7 @@ import { type Client, WorkflowExecutionAlreadyStartedError, WorkflowNotFoundErro
 import type { LeaseRequest, LeaseState } from '../contracts/lease.js';
 import { SIGNAL, STATE_MEMO } from '../contracts/messages.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
-import { queuedLease } from '../domain/lease.js';
+import { leaseWords, queuedLease } from '../domain/lease.js';
 import { readLeaseState } from './publishedState.js';
 
 /** How often the answer to a renewal is looked for, and how often one that waits is looked at, ms. */
@@ -47,7 +47,7 @@ export function createLeases(client: Client, host: string): Leases {
           taskQueue: CONTROL_QUEUE,
           args: [{ host, request }],
           memo: { [STATE_MEMO]: queuedLease(host, request) },
-          staticSummary: `${request.mb === null ? 'a whole GPU' : `${request.mb} MB`} for ${request.holder}`,
+          staticSummary: `${leaseWords(request)} for ${request.holder}`,
           searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
         });
       } catch (error) {

@@ -23,7 +23,7 @@ const time = z.iso.datetime();
 const leaseSchema = z.object({
   id: z.string(),
   holder: z.string(),
-  mb: z.int().nullable().describe('MB of VRAM; null: a whole GPU.'),
+  mb: z.int().nullable().describe('MB of VRAM on each of its GPUs; null: whole ones.'),
   priority: z.int(),
   ttl_seconds: z.number(),
   state: z
@@ -86,7 +86,7 @@ export const gpuStatusSchema = name(
         z.object({
           id: z.string(),
           holder: z.string(),
-          mb: z.int().nullable().describe('Null: a whole GPU.'),
+          mb: z.int().nullable().describe('On each of its GPUs; null: whole ones.'),
           gpus: z.array(z.string()),
           priority: z.int(),
           since: time,

@@ -16,7 +16,7 @@ import type { LeaseRequest, LeaseState } from '../contracts/lease.js';
 import { STATE_MEMO } from '../contracts/messages.js';
 import { reservationTenant, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
 import type { OperationOutcome } from '../contracts/operation.js';
-import { queuedLease } from '../domain/lease.js';
+import { leaseWords, queuedLease } from '../domain/lease.js';
 import { leaseOperation } from './leaseOperation.js';
 import { agentReads } from './proxies.js';
 import * as signals from './signals.js';
@@ -150,7 +150,10 @@ class Lease {
     if (outcome?.status === 'done') {
       const has = await agentReads(host).readReservation(request.id);
       const expires = new Date(has?.expiresAtMs ?? Date.now() + request.ttlSeconds * 1000).toISOString();
-      const granted = { gpus: has?.gpus ?? [], epochs: outcome.epochs, expiresAt: expires };
+      const gpus = has?.gpus ?? [];
+      // The turn was over all devices of the host; its tokens are those of the lease's GPUs.
+      const epochs = Object.fromEntries(Object.entries(outcome.epochs).filter(([device]) => gpus.includes(device)));
+      const granted = { gpus, epochs, expiresAt: expires };
       this.state = { ...this.state, ...granted, state: 'held', position: null, reason: null, remedy: null };
       this.show();
     }
@@ -189,8 +192,8 @@ class Lease {
   }
 
   private show(): void {
-    const { holder, mb, state, position, gpus, expiresAt, reason } = this.state;
-    const what = mb === null ? 'a whole GPU' : `${mb} MB`;
+    const { holder, state, position, gpus, expiresAt, reason } = this.state;
+    const what = leaseWords(this.request);
     const lines = [`**${state}**: ${what} for ${holder}${gpus.length > 0 ? ` on ${gpus.join(', ')}` : ''}`];
     if (position !== null) lines.push(`Number ${position} in the line.`);
     if (expiresAt !== null) lines.push(`Until ${expiresAt}, if it is not renewed.`);

@@ -11,7 +11,7 @@ const REQUEST: LeaseRequest = {
   id: 'blender',
   holder: 'blender on desk 3',
   mb: 6_000,
-  gpu: null,
+  on: 1,
   priority: 50,
   ttlSeconds: 60,
   pid: 77,
@@ -54,7 +54,7 @@ describe('a reservation', () => {
 
   it('is not given where the memory is not there any more', async () => {
     const one = await leasing();
-    const failed = await failureOf(run(one.grantReservation, granting({}, 30_000)));
+    const failed = await failureOf(run(one.grantReservation, granting({ mb: 30_000 }, 30_000)));
     expect(failed).toMatchObject({ type: FAILURE.premiseGone });
     expect(one.seen()).toBeUndefined();
   });

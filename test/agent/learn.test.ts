@@ -50,7 +50,7 @@ it('charges a service the most that it took, also when it has stopped and under 
   const known = one.agent.learned.get(ONE, [CARD]);
   // Nobody measured a start.
   expect(known).toEqual({ chargeMb: 8_400, peakMb: 8_400 });
-  await one.agent.services.stop('one', { graceMs: 0, signal: AbortSignal.timeout(5_000) });
+  await one.agent.services.stop('one', { graceMs: 0, endMs: 5_000, signal: AbortSignal.timeout(5_000) });
   const next = await agentOnFakes({ policy: { services: [policy] }, folder: one.folder });
   expect(next.agent.observation().tenants.find(({ id }) => id === ONE)).toMatchObject({ chargeMb: 8_400 });
 });

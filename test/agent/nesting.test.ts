@@ -95,7 +95,7 @@ describe('an Ollama that is a service of its host', () => {
     ollama.put(NAME);
     expect((await seen(pieces)).status.vlm_state).toBe('loaded');
     changes.length = 0;
-    await agent.services.stop('one', { graceMs: 100, signal: AbortSignal.timeout(5_000) });
+    await agent.services.stop('one', { graceMs: 100, endMs: 5_000, signal: AbortSignal.timeout(5_000) });
     ollama.isAway = true;
     ollama.drop(NAME);
     const { status, model, gpu } = await seen(pieces);

@@ -1,3 +1,4 @@
+import { ApplicationFailure, WorkflowFailedError } from '@temporalio/client';
 import { describe, expect, it, vi } from 'vitest';
 import { type LoadOnDemand, type LoadProgress, OnDemand } from '../../src/agent/onDemand.js';
 import type { OperationOutcome } from '../../src/contracts/operation.js';
@@ -92,6 +93,55 @@ describe('a request for a model (M13)', () => {
     (await onDemand.acquire(NAME, never, () => {})).end();
     expect(load).toHaveBeenCalledTimes(2);
     expect(pieces.agent.gates.uses(A)).toBe(0);
+  });
+
+  it('is in use from the end of its load on: nobody takes it before its request has begun (pain 7)', async () => {
+    const pieces = await agentOnFakes();
+    const usesOf = () => pieces.agent.observation().tenants.find(({ id }) => id === A)?.uses;
+    const { load } = loads(pieces);
+    let atTheEnd: number | undefined;
+    const asked = vi.fn<LoadOnDemand>(async (tenant) => {
+      const { workflowId, outcome } = await load(tenant);
+      return { workflowId, outcome: outcome.finally(() => (atTheEnd = usesOf())) };
+    });
+    (await new OnDemand(pieces.agent, asked).acquire(NAME, never, () => {})).end();
+    expect(atTheEnd).toBe(1);
+    expect(usesOf()).toBe(0);
+  });
+
+  const refused = (code: string) => {
+    const outcome = { refusal: { code, message: 'model/x holds all and is in use' } };
+    return new WorkflowFailedError('failed', ApplicationFailure.nonRetryable('m', 'Refused', outcome), 'TIMEOUT');
+  };
+
+  it('waits, visibly, while the memory that it needs is in use, and looks again when that has ended (pain 7)', async () => {
+    const pieces = await agentOnFakes();
+    const other = pieces.agent.gates.use('model/x');
+    const { load, onDemand } = loads(pieces, () =>
+      pieces.agent.gates.uses('model/x') > 0 ? Promise.reject(refused('in-use')) : Promise.resolve(),
+    );
+    const told: string[] = [];
+    const waiting = onDemand.acquire(NAME, never, ({ message }) => told.push(message));
+    await vi.waitFor(() => expect(told.at(-1)).toMatch(/waits for room: model\/x holds all and is in use/));
+    expect(load).toHaveBeenCalledOnce();
+    other?.end();
+    (await waiting).end();
+    expect(load).toHaveBeenCalledTimes(2);
+  });
+
+  it('is refused when that goes on for longer than 30 s, and at once for any other reason', async () => {
+    const pieces = await agentOnFakes();
+    const outranked = loads(pieces, () => Promise.reject(refused('holder-outranks')));
+    await expect(outranked.onDemand.acquire(NAME, never, () => {})).rejects.toThrow(WorkflowFailedError);
+    expect(outranked.load).toHaveBeenCalledOnce();
+    let ms = 0;
+    vi.spyOn(pieces.agent, 'now').mockImplementation(() => (ms += 20_000));
+    const used = loads(pieces, () => Promise.reject(refused('in-use')));
+    // Every wait is woken at once.
+    const wake = setInterval(() => pieces.agent.gates.unused.wake(), 5);
+    await expect(used.onDemand.acquire(NAME, never, () => {})).rejects.toThrow(WorkflowFailedError);
+    clearInterval(wake);
+    expect(used.load).toHaveBeenCalledTimes(2);
   });
 
   it('says so when the load cannot even be started', async () => {

@@ -222,7 +222,7 @@ describe('a service that tells by a line in its log that it is ready', () => {
   it('has to say it again in each run', async () => {
     const driver = new FakeDriver();
     const { services, log, state } = await ready(driver);
-    await services.stop('one', { graceMs: 0, signal: never() });
+    await services.stop('one', { graceMs: 0, endMs: 5_000, signal: never() });
     log.splice(0, 2, 'loading');
     const start = services.start('one', [], never()).catch((error: unknown) => error);
     await later();
@@ -235,7 +235,7 @@ describe('a service that tells by a line in its log that it is ready', () => {
     const { services, log, state } = await ready(driver);
     log.length = 0;
     driver.onStop = () => Promise.reject(new Error('nobody waits for it'));
-    await expect(services.stop('one', { graceMs: 0, signal: never() })).rejects.toThrow('nobody waits');
+    await expect(services.stop('one', { graceMs: 0, endMs: 5_000, signal: never() })).rejects.toThrow('nobody waits');
     await later();
     expect(state()).toBe('ready');
   });

@@ -9,7 +9,7 @@ const lease = (change: Partial<Reservation>): Reservation => ({
   id: 'one',
   holder: 'blender',
   mb: null,
-  gpu: null,
+  on: 1,
   priority: 50,
   ttlSeconds: 60,
   pid: null,

@@ -1,9 +1,10 @@
 /** P7 and P5 for programs outside: leases on the simulated host at speed 1. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { LeaseState } from '../../src/contracts/lease.js';
+import { lookAt } from '../../src/processes/proc.js';
 import { freePort } from '../parts/ports.js';
 import { expectNoViolation, type Printed } from '../system/judge.js';
 import { type System, startSystem } from '../system/system.js';
@@ -86,16 +87,36 @@ describe('a lease', { timeout: 60_000 }, () => {
     rmSync(folder, { recursive: true });
   });
 
+  it('ends what its command left behind before it is given back, also what hears no SIGTERM or has a session of its own', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vramflow-lease-'));
+    const [script, child, left] = [join(folder, 'stays.sh'), join(folder, 'child'), join(folder, 'left')];
+    writeFileSync(script, `trap '' TERM; echo $$ > "$1.new"; mv "$1.new" "$1"; while :; do sleep 0.2; done`);
+    const command = `sh ${script} ${child} & (setsid sh ${script} ${left} &)
+      while [ ! -e ${child} ] || [ ! -e ${left} ]; do sleep 0.1; done; exit 4`;
+    const running = system.cli('lease', 'run', '--id', 'tree', '--mb', '18000', '--', 'sh', '-c', command);
+    const live = () =>
+      Promise.all([child, left].map((file) => lookAt(Number(readFileSync(file, 'utf8'))))).then((sights) =>
+        sights.map((sight) => typeof sight !== 'string' && !sight.ended),
+      );
+    await vi.waitFor(async () => expect(await live()).toEqual([true, true]), 15_000);
+    // The command itself is over soon; what it left has the lease until it is killed.
+    expect(await states()).toMatchObject({ tree: 'held' });
+    expect(await running).toMatchObject({ code: 4 });
+    expect(await live()).toEqual([false, false]);
+    await isOver('tree');
+    rmSync(folder, { recursive: true });
+  });
+
   const run = (...argv: string[]) => system.cli('lease', 'run', ...argv, '--', process.execPath, '-e', '');
 
   it('that waits says who holds the memory and what can be done, and gives up in time', async () => {
-    await acquire('holder', 20_000, '--ttl', '120', '--priority', '60');
+    await acquire('k3j9', 20_000, '--ttl', '120', '--priority', '60', '--holder', 'blender on desk 3');
     const late = await run('--id', 'late', '--mb', '10000', '--wait', '10s');
     expect(late).toMatchObject({ code: 3, stdout: '' });
-    expect(late.stderr).toMatch(/lease late waits.*reservation\/holder holds 20,000 MB/);
-    expect(late.stderr).toMatch(/`vramflow lease release holder`.*higher --priority \(this one has 50\)/);
+    expect(late.stderr).toMatch(/lease late waits.*reservation\/k3j9 \(blender on desk 3\) holds 20,000 MB/);
+    expect(late.stderr).toMatch(/`vramflow lease release k3j9`.*higher --priority \(this one has 50\)/);
     expect(late.stderr).toMatch(/Ctrl-C ends the waiting, and it gives up after 10 s/);
-    expect(late.stderr).toMatch(/error: Lease late was not granted within 10 s: .*holder holds/);
+    expect(late.stderr).toMatch(/error: Lease late was not granted within 10 s: .*\(blender on desk 3\) holds/);
     const never = await run('--id', 'never', '--mb', '10000', '--no-wait');
     expect(never).toMatchObject({
       code: 3,
@@ -104,9 +125,9 @@ describe('a lease', { timeout: 60_000 }, () => {
     });
     expect(await system.cli('lease', 'acquire', '--mb', '10000', '--wait', '0')).toMatchObject({ code: 3, stdout: '' });
     // None of them stays in line.
-    await vi.waitFor(async () => expect(await states()).toEqual({ holder: 'held' }), 10_000);
-    await system.json(['lease', 'release', 'holder']);
-    await isOver('holder');
+    await vi.waitFor(async () => expect(await states()).toEqual({ k3j9: 'held' }), 10_000);
+    await system.json(['lease', 'release', 'k3j9']);
+    await isOver('k3j9');
   });
 
   it('says that it is granted', async () => {

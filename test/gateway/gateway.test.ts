@@ -53,7 +53,7 @@ const lease = (change: Partial<LeaseState> = {}): LeaseState => ({
   id: 'render',
   holder: 'blender',
   mb: 4_000,
-  gpu: null,
+  on: 1,
   priority: 50,
   ttlSeconds: 60,
   pid: null,
@@ -61,7 +61,7 @@ const lease = (change: Partial<LeaseState> = {}): LeaseState => ({
   state: 'held',
   position: null,
   gpus: [CARD],
-  epochs: { [CARD]: 7, cpu: 9 },
+  epochs: { [CARD]: 7 },
   expiresAt: '2026-11-21T08:15:00.620Z',
   renewal: null,
   reason: null,
@@ -252,7 +252,7 @@ describe('the answers are as the document says', () => {
       id: 'render',
       holder: 'blender',
       mb: 4_000,
-      gpu: null,
+      on: 1,
       priority: 50,
       ttlSeconds: 60,
       pid: null,
@@ -261,7 +261,9 @@ describe('the answers are as the document says', () => {
       status: 202,
       body: { state: 'queued', position: 1 },
     });
-    expect(leases.start).toHaveBeenLastCalledWith(expect.objectContaining({ mb: null, gpu: CARD, ttlSeconds: 5 }));
+    expect(leases.start).toHaveBeenLastCalledWith(expect.objectContaining({ mb: null, on: [CARD], ttlSeconds: 5 }));
+    await ask('POST', '/gpu/lease', json({ mb: 4_000, gpus: 3 }));
+    expect(leases.start).toHaveBeenLastCalledWith(expect.objectContaining({ mb: 4_000, on: 3 }));
     expect(await ask('POST', '/gpu/lease/render/renew', json({ ttl_seconds: 30 }))).toMatchObject({ status: 200 });
     expect(leases.renew).toHaveBeenCalledWith('render', 30);
     expect(await ask('GET', '/gpu/lease/render')).toMatchObject({ status: 200, body: { reason: 'no room yet' } });
@@ -290,7 +292,15 @@ describe('the answers are as the document says', () => {
       status: 404,
       body: { error: { code: 'no-such-gpu', remedy: expect.stringContaining(CARD) } },
     });
-    for (const bad of [{ mb: 0 }, { mb: 1.5 }, { id: '-x' }, { priority: 101 }, { command: ['sh'] }]) {
+    for (const bad of [
+      { mb: 0 },
+      { mb: 1.5 },
+      { id: '-x' },
+      { gpus: 0 },
+      { gpus: 1, devices: [CARD] },
+      { priority: 101 },
+      { command: ['sh'] },
+    ]) {
       expect(await ask('POST', '/gpu/lease', json(bad))).toMatchObject({ status: 400 });
     }
     const text = { headers: { 'content-type': 'text/x' }, payload: 'mb=1' };

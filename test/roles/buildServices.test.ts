@@ -32,7 +32,7 @@ function serviceWith(health: object) {
   const sandbox = new Sandbox().project(JSON.stringify({ services: { one } }));
   const services = buildServices(checkFile(sandbox.projectFile, sandbox.home).config, testFolder(), () => Date.now());
   tidyLater(async () => {
-    await services.stop('one', { graceMs: 0, signal: soon() });
+    await services.stop('one', { graceMs: 0, endMs: 5_000, signal: soon() });
     await services.close();
     vi.unstubAllEnvs();
   });

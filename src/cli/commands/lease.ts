@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { LEASE_LIMITS, type LeaseRequest, type LeaseState } from '../../contracts/lease.js';
+import { leaseWords } from '../../domain/lease.js';
 import { createLeases, LeaseProblem, type Leases } from '../../gateway/leases.js';
 import type { CliContext } from '../context.js';
 import { duration } from '../duration.js';
@@ -22,7 +23,8 @@ interface AcquireOptions {
   id?: string;
   holder?: string;
   mb?: number;
-  gpu?: string;
+  gpu?: string[];
+  gpus?: number;
   priority: number;
   ttl: number;
   pid?: number;
@@ -44,8 +46,13 @@ export function leaseCommand(context: CliContext): Command {
   const lease = new Command('lease').description('keep VRAM free for a program that vramflow does not start');
   const withTerms = (command: Command) =>
     command
-      .option('--mb <mb>', 'MB of VRAM; without it a whole GPU', whole(LEASE_LIMITS.mb))
-      .option('--gpu <uuid>', 'on this GPU only')
+      .option('--mb <mb>', 'MB of VRAM on each GPU; without it whole ones', whole(LEASE_LIMITS.mb))
+      .option('--gpus <n>', 'on so many GPUs: all of them, or it waits; by default one', whole(LEASE_LIMITS.gpus))
+      .addOption(
+        new Option('--gpu <uuid>', 'on this GPU; again for more of them')
+          .argParser((gpu: string, others: string[] | undefined) => [...new Set([...(others ?? []), gpu])])
+          .conflicts('gpus'),
+      )
       .option('--id <id>', 'its name; by default a new one')
       .option('--holder <text>', 'who has it, for people')
       .option('--priority <n>', 'higher wins, as of services', whole(priority), priority.default)
@@ -122,7 +129,7 @@ export function leaseCommand(context: CliContext): Command {
                   one.id,
                   one.holder,
                   one.position === null ? one.state : `${one.state}, number ${one.position}`,
-                  one.mb === null ? 'a whole GPU' : `${one.mb} MB`,
+                  leaseWords(one),
                   String(one.priority),
                   one.expiresAt ?? '–',
                 ]),
@@ -156,6 +163,7 @@ function requestOf({
   holder,
   mb,
   gpu,
+  gpus = 1,
   priority,
   ttl,
   pid,
@@ -166,7 +174,7 @@ function requestOf({
     id,
     holder: holder ?? `the command line on ${hostname()}`,
     mb: mb ?? null,
-    gpu: gpu ?? null,
+    on: gpu ?? gpus,
     priority,
     ttlSeconds: ttl,
     pid: pid ?? null,
@@ -174,12 +182,12 @@ function requestOf({
 }
 
 function describe(state: LeaseState): string {
-  const { id, mb, reason, remedy } = state;
+  const { id, reason, remedy } = state;
   if (state.state === 'held') return granted(state);
   if (state.state === 'ended')
     return [`lease ${id} has ended: ${reason ?? ''}`, ...(remedy ? [`  ${remedy}`] : [])].join('\n');
   if (state.state === 'revoked') return `lease ${id} is revoked: give it back`;
-  return `lease ${id} waits for ${mb === null ? 'a whole GPU' : `${mb} MB`}${reason === null ? '' : `: ${reason}`}`;
+  return `lease ${id} waits for ${leaseWords(state)}${reason === null ? '' : `: ${reason}`}`;
 }
 
 function asUserError(error: unknown): never {

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import type { TenantObservation } from '../../contracts/residency.js';
 import type { Status } from '../../contracts/status.js';
 import { driftLevel } from '../../domain/drift.js';
+import { calledForPeople } from '../../domain/planner/leases.js';
 import { agentClient } from '../agentClient.js';
 import type { CliContext } from '../context.js';
 import { configOf, outputOf } from '../globalOptions.js';
@@ -76,7 +77,7 @@ export function renderStatus(status: Status, style: Style): string {
     );
   }
   const tenants = status.tenants.map((tenant) => [
-    tenant.id,
+    calledForPeople(tenant),
     tenant.state,
     tenant.holdings.map((holding) => `${holding.device.slice(0, 12)} ${holding.mb} MB`).join(' + ') || '–',
     `${tenant.chargeMb} MB ${tenant.chargeSource}${drift(tenant)}`,

@@ -144,8 +144,15 @@ function viewTenant(
   };
 }
 
-/** A load that is under way may still grow to its peak; a model partly in system memory grows no more by itself. */
+/**
+ * A load that is under way may still grow to its peak; a model partly in system memory grows no more by itself. A lease has
+ * what was promised to it on each GPU.
+ */
 function committed(tenant: TenantObservation, heldMb: PerGpu, devices: DeviceObservation[]): PerGpu {
+  if (tenant.lease !== undefined) {
+    const promised = (id: string): number => tenant.holdings.find(({ device }) => device === id)?.promisedMb ?? 0;
+    return devices.map(({ id }, at) => Math.max(heldMb[at] ?? 0, promised(id)));
+  }
   const wholeMb = tenant.state === 'loading' ? Math.max(tenant.peakMb, tenant.chargeMb) : tenant.chargeMb;
   const totalMb = sum(heldMb);
   if (totalMb >= wholeMb) return heldMb;

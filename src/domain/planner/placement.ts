@@ -1,5 +1,7 @@
 /** Where loads land, and whether they fit: by the driver's own choice where it places by itself. */
+
 import { byText, type PerGpu, sum, type TenantView } from './hostView.js';
+import { gpuCount } from './leases.js';
 
 /** A tenant that is to come to a GPU. */
 export interface Need {
@@ -13,8 +15,11 @@ export interface Need {
    * - `there`: where it is already; what it holds counts towards its need
    * - `one`: on the one GPU that we choose
    * - `driver`: where the driver chooses (Ollama): whole on the GPU with the most room, else over several
+   * - `each`: on as many GPUs as its lease asks for, `shareMb` on each of them
    */
-  lands: 'there' | 'one' | 'driver';
+  lands: 'there' | 'one' | 'driver' | 'each';
+  /** Of a lease: what it takes on each GPU if it is put there; infinite where it must not be. */
+  shareMb?: PerGpu;
 }
 
 /** What a load takes on each GPU, beyond what it holds there already, MB. */
@@ -80,6 +85,8 @@ export function land(need: Need, roomMb: PerGpu): Landing | null {
       const most = mostRoom(roomMb);
       return landingOn(need, roomMb, (roomMb[most] ?? -1) >= need.peakMb ? most : -1) ?? spread(need, roomMb);
     }
+    case 'each':
+      return onEach(need, roomMb);
   }
 }
 
@@ -100,6 +107,18 @@ function landingOn(need: Need, roomMb: PerGpu, gpu: number): Landing | null {
     peakMb: roomMb.map((_, index) => (index === gpu ? need.peakMb : 0)),
     afterMb: roomMb.map((_, index) => (index === gpu ? need.chargeMb : 0) - (need.ownMb[index] ?? 0)),
   };
+}
+
+/** The fullest GPUs that have room for its share; fewer than it asks for are none. */
+function onEach({ view, shareMb = [] }: Need, roomMb: PerGpu): Landing | null {
+  const count = gpuCount(view.tenant.lease ?? {});
+  const chosen = [...shareMb.keys()]
+    .filter((gpu) => (roomMb[gpu] ?? Number.NEGATIVE_INFINITY) >= (shareMb[gpu] ?? Number.POSITIVE_INFINITY))
+    .sort((a, b) => (roomMb[a] ?? 0) - (roomMb[b] ?? 0))
+    .slice(0, count);
+  if (chosen.length < count) return null;
+  const takenMb = roomMb.map((_, gpu) => (chosen.includes(gpu) ? (shareMb[gpu] ?? 0) : 0));
+  return { peakMb: takenMb, afterMb: takenMb };
 }
 
 /** The GPU where it is already, else the fullest that has room: large rooms are kept for large models. */

@@ -3,6 +3,7 @@ import { tenantName } from '../../contracts/names.js';
 import type { Refusal } from '../../contracts/plan.js';
 import type { Target, TenantKind } from '../../contracts/residency.js';
 import { type Gpu, type HostView, type PerGpu, sum, type TenantView } from './hostView.js';
+import { calledForPeople, gpuCount } from './leases.js';
 import { type Need, placeAll } from './placement.js';
 import type { Holder, Start } from './room.js';
 import { cheapestVictims } from './victims.js';
@@ -40,6 +41,7 @@ function culprit(start: Start, target: Target): Need | undefined {
 /** Larger than every GPU when empty. A GPU of unknown size may be large enough. */
 function neverFits(host: HostView, need: Need): Obstacle | null {
   if (host.gpus.some((gpu) => gpu.device.totalMb === null)) return null;
+  if (need.shareMb !== undefined) return neverOnEach(host, need, need.shareMb);
   const capacities = host.gpus.map((gpu) => Math.max(0, gpu.capacityMb));
   const most = need.lands === 'one' ? Math.max(0, ...capacities) : sum(capacities);
   if (need.peakMb <= most) return null;
@@ -52,6 +54,28 @@ function neverFits(host: HostView, need: Need): Obstacle | null {
       `${mb(largest?.device.totalMb ?? 0)}, of which ${mb(largest?.capacityMb ?? 0)} after the reserve${together}`,
     remedy: LESS[need.view.tenant.kind],
   };
+}
+
+/** There are not as many GPUs that are large enough, or not those that were named. */
+function neverOnEach(host: HostView, need: Need, shareMb: PerGpu): Obstacle | null {
+  const { on = 1 } = need.view.tenant.lease ?? {};
+  const count = gpuCount({ on });
+  const largeEnough = host.gpus.filter((gpu, at) => (shareMb[at] ?? 0) <= gpu.capacityMb);
+  if (largeEnough.length >= count) return null;
+  const missing = typeof on === 'number' ? [] : on.filter((id) => !host.gpus.some((gpu) => gpu.id === id));
+  const asked = host.gpus.filter((_, at) => Number.isFinite(shareMb[at]));
+  const why = () => {
+    if (missing.length > 0)
+      return `this host has no ${listed(missing)}: it has ${listed(host.gpus.map(({ id }) => id))}`;
+    if (asked.length < count) return `this host has ${asked.length}`;
+    if (largeEnough.length > 0) return `large enough are only ${listed(largeEnough.map(({ label }) => label))}`;
+    const largest = [...asked].sort((a, b) => b.capacityMb - a.capacityMb)[0];
+    const size = `has ${mb(largest?.device.totalMb ?? 0)}, of which ${mb(largest?.capacityMb ?? 0)} after the reserve`;
+    return `the largest GPU${typeof on === 'number' ? '' : ' asked for'}, ${largest?.label ?? 'none'}, ${size}`;
+  };
+  const isOnlyTooMuch = count === 1 && missing.length === 0;
+  const remedy = isOnlyTooMuch ? LESS.reservation : 'ask for fewer or other GPUs, or for less with `--mb`';
+  return { code: 'never-fits', message: `${needs(need)}, and ${why()}`, remedy };
 }
 
 /** It would fit if those went who must not be pushed out. */
@@ -144,12 +168,20 @@ const LESS: Record<TenantKind, string> = {
 const others = (start: Start, need: Need | undefined): string[] =>
   start.needs.filter((each) => each !== need).map((each) => `${each.view.id} (${mb(each.peakMb)})`);
 
-const needs = (need: Need | undefined): string => `${need?.view.id} needs ${mb(need?.peakMb ?? 0)}`;
+const needs = (need: Need | undefined): string => `${need?.view.id} needs ${amount(need)}`;
+
+function amount(need: Need | undefined): string {
+  const lease = need?.view.tenant.lease;
+  const count = lease === undefined ? 1 : gpuCount(lease);
+  if (lease === undefined || count === 1) return mb(need?.peakMb ?? 0);
+  return lease.mb === null ? `${count} whole GPUs` : `${mb(lease.mb)} on each of ${count} GPUs`;
+}
 
 /** `model/x needs 10,752 MB, and RTX 4090 has 3,000 MB left of 24,564 MB`. */
 function shortage(host: HostView, start: Start, need: Need | undefined): string {
   const reserve = host.reserveMb > 0 ? ` after the reserve of ${mb(host.reserveMb)}` : '';
-  const left = host.gpus.map((gpu, at) => roomOn(gpu, start.roomMb, at));
+  const asked = host.gpus.filter((_, at) => need?.shareMb === undefined || Number.isFinite(need.shareMb[at]));
+  const left = asked.map((gpu) => roomOn(gpu, start.roomMb, host.gpus.indexOf(gpu)));
   return `${needs(need)}, and ${listed(left)}${reserve}`;
 }
 
@@ -170,7 +202,7 @@ function ofWhat({ baseMb, device: { foreignMb, reclaimingMb } }: Gpu): string {
 
 function holding(host: HostView, view: TenantView): string {
   const places = host.gpus.filter((_, gpu) => (view.committedMb[gpu] ?? 0) > 0).map((gpu) => gpu.label);
-  return `${view.id} holds ${mb(sum(view.committedMb))} on ${listed(places)}`;
+  return `${calledForPeople(view.tenant)} holds ${mb(sum(view.committedMb))} on ${listed(places)}`;
 }
 
 /** The command that frees what it holds. */

@@ -83,8 +83,9 @@ function whySpared(view: TenantView, target: Target): Holder['spared'] {
   if (tenant.priority > target.priority) {
     return { why: 'outranks', reason: `its priority ${tenant.priority} is above ${target.priority}` };
   }
-  // Or two programs of the same priority would take the GPU from each other for ever (P7).
-  if (isReservation(view.id) && isReservation(target.asked ?? '') && tenant.priority === target.priority) {
+  // Its program is at work as long as it is held: what ranks no higher does not take it away (pain 7), nor would two
+  // programs of the same priority take it from each other for ever (P7).
+  if (isReservation(view.id) && tenant.priority === target.priority) {
     return { why: 'outranks', reason: `it is a lease of the same priority, ${tenant.priority}` };
   }
   return view.unavailable === null ? null : { why: 'unavailable', reason: view.unavailable };

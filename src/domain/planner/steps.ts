@@ -130,6 +130,7 @@ function loadAction(host: HostView, { need, landing, partly, notBeside }: Placed
     (_, gpu) =>
       (landing.peakMb[gpu] ?? 0) > 0 || (landing.afterMb[gpu] ?? 0) > 0 || (goesOn && (need.ownMb[gpu] ?? 0) > 0),
   );
+  const takesMb = need.lands === 'each' ? sum(landing.peakMb) : need.peakMb;
   // A driver that places by itself may use any GPU that its server sees, so all of them are the step's.
   const reach = need.lands === 'driver' ? host.gpus : landsOn;
   const gpus = reach.map((gpu) => gpu.id);
@@ -138,7 +139,7 @@ function loadAction(host: HostView, { need, landing, partly, notBeside }: Placed
     ? `its ${mb(need.peakMb)} do not fit whole, so what is free on ${where} is used and the rest is in system memory`
     : view.countedAs !== null && need.peakMb === 0
       ? `it fits into what ${view.countedAs} is charged`
-      : `${goesOn ? `goes on with its attempt in state ${view.tenant.state}, ` : ''}needs ${mb(need.peakMb)} on ${where}`;
+      : `${goesOn ? `goes on with its attempt in state ${view.tenant.state}, ` : ''}needs ${mb(takesMb)} on ${where}`;
   return {
     kind: move ? 'move' : 'load',
     view,
@@ -148,7 +149,7 @@ function loadAction(host: HostView, { need, landing, partly, notBeside }: Placed
     freesMb: move ? need.ownMb.map((own, gpu) => (own > 0 ? (view.heldMb[gpu] ?? 0) : 0)) : zeros(host),
     loads: true,
     notBeside,
-    needsMb: partly ? 0 : Math.max(0, need.peakMb - (goesOn ? sum(need.ownMb) : 0)),
+    needsMb: partly ? 0 : Math.max(0, takesMb - (goesOn ? sum(need.ownMb) : 0)),
     allowCpu: partly || view.tenant.allowCpu,
     confirms: false,
     to: landsOn[0]?.id ?? CPU,

@@ -3,6 +3,7 @@ import { EMBEDDER, tenantName } from '../../contracts/names.js';
 import type { RefusalCode, Rejected } from '../../contracts/plan.js';
 import type { Target, Wish } from '../../contracts/residency.js';
 import { byText, type HostView, sum, type TenantView } from './hostView.js';
+import { leastOf, sharesOf } from './leases.js';
 import type { Need } from './placement.js';
 
 /** A tenant that leaves the GPU, or is unloaded: before anything is loaded. */
@@ -70,6 +71,7 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
   }
   const noGpu = host.gpus.length === 0;
   if (noGpu && asked && tenant.kind === 'embedder' && wish.place === 'gpu') return noGpuToMoveTo(view);
+  if (noGpu && tenant.kind === 'reservation' && wish.place === 'gpu') return noGpuToLease(view);
   const place = noGpu && wish.place.startsWith('gpu') ? 'cpu' : wish.place;
   const why = `${target.because}${noGpu && place !== wish.place ? '; this host has no GPU' : ''}`;
   const anew = 'anew' in wish && wish.anew;
@@ -171,6 +173,7 @@ function toGpu(host: HostView, view: TenantView, why: string, demands: Demands, 
 /** @param startsAnew - it is unloaded before, so it keeps nothing */
 export function needOf(host: HostView, view: TenantView, startsAnew: boolean): Need {
   const { tenant, driver } = view;
+  if (tenant.lease !== undefined) return needOfLease(host, view, tenant.lease);
   const chargeMb = beyondOuter(host, view, Math.max(0, tenant.chargeMb));
   const peakMb = beyondOuter(host, view, Math.max(0, tenant.chargeMb, tenant.peakMb));
   const keeps = !startsAnew && view.onGpu && view.countedAs === null;
@@ -195,6 +198,17 @@ function beyondOuter(host: HostView, view: TenantView, mb: number): number {
   return Math.max(0, sum(others) + mb - sum(charged));
 }
 
+/** It has no place yet, or is to give back the one that it has. */
+function needOfLease(host: HostView, view: TenantView, lease: NonNullable<TenantView['tenant']['lease']>): Need {
+  const shareMb = sharesOf(
+    lease,
+    host.gpus.map(({ device }) => device),
+    host.reserveMb,
+  );
+  const leastMb = leastOf(lease, shareMb);
+  return { view, peakMb: leastMb, chargeMb: leastMb, ownMb: host.gpus.map(() => 0), lands: 'each', shareMb };
+}
+
 const whyMissing = ({ driver }: TenantView): string => driver.reason ?? 'its optional part is not installed';
 
 const partMissing = (view: TenantView): Obstacle => ({
@@ -207,6 +221,12 @@ const noGpuToMoveTo = (view: TenantView): Obstacle => ({
   code: 'no-gpu',
   message: `${view.id} stays on the CPU: this host has no GPU`,
   remedy: 'nothing need be done; it works on the CPU. If there is a GPU, `vramflow doctor` says why it is not seen',
+});
+
+const noGpuToLease = (view: TenantView): Obstacle => ({
+  code: 'no-gpu',
+  message: `${view.id} cannot be had: this host has no GPU`,
+  remedy: 'run it without a lease. If there is a GPU, `vramflow doctor` says why it is not seen',
 });
 
 const driverUnavailable = (view: TenantView): Obstacle => ({

@@ -54,7 +54,7 @@ describe('who makes room', () => {
     expect(displaced(tenants)).toEqual(['model/a', 'model/b']);
   });
 
-  test('a lease only for another of higher priority (P7), but for a load of the same', () => {
+  test('a lease only for something of higher priority (P7), not for a load of the same (pain 7)', () => {
     const held = tenant('reservation/held', { ...on(20_000), chargeMb: 20_000, kind: 'reservation', priority: 50 });
     const asked = tenant('reservation/asked', { chargeMb: 8_000, peakMb: 8_000, kind: 'reservation' });
     const lease = (priority: number) =>
@@ -68,7 +68,10 @@ describe('who makes room', () => {
       message: expect.stringContaining('it is a lease of the same priority, 50'),
     });
     expect(planOf(lease(51)).displaced).toEqual([held.id]);
-    expect(displaced([held], target({ [VLM]: { place: 'gpu' } }, { asked: VLM, priority: 50 }))).toEqual([held.id]);
+    const load = (priority: number) =>
+      planResidency(host([held, vlm()]), target({ [VLM]: { place: 'gpu' } }, { asked: VLM, priority }), policy());
+    expect(refusalOf(load(50)).code).toBe('holder-outranks');
+    expect(planOf(load(51)).displaced).toEqual([held.id]);
   });
 
   test('equal offers are decided by name', () => {
