@@ -1,18 +1,19 @@
-/** What outlives an agent: one card with a desktop, one model, CLIP, and the record of who did what. */
-import { CPU, EMBEDDER, modelTenant } from '../../src/contracts/names.js';
+/** What outlives an agent: one card with a desktop, one model, CLIP, services, and the record of who did what. */
+import { CPU, EMBEDDER, modelTenant, serviceTenant } from '../../src/contracts/names.js';
 import type { HostPolicy } from '../../src/contracts/policy.js';
 import type { DeviceObservation, HostObservation, TenantObservation } from '../../src/contracts/residency.js';
+import { PHASES, SERVICES, type ServiceState, Services } from './services.js';
 
 export const GPU = 'GPU-scripted';
 export const MODEL = 'qwen3-vl:8b';
 export const VLM = modelTenant(MODEL);
-const CARD_MB = 24_564;
+export const CARD_MB = 24_564;
 const DESKTOP_MB = 800;
 const VLM_MB = 10_752;
 const CLIP_MB = 500;
 export const IDLE_SECONDS = 300;
 
-export type EffectKind = 'load' | 'unload' | 'move';
+export type EffectKind = 'load' | 'unload' | 'move' | 'start' | 'stop';
 
 /** One line of the hardware's record; the order is that of the array. */
 export interface EffectEntry {
@@ -29,11 +30,28 @@ export class Hardware {
   /** The devices of the live embedder processes, oldest first. */
   embedders: string[] = [CPU];
   ollamaAnswers = true;
+  readonly services = new Services();
+  /** The most that the card has held at any time. */
+  mostMb = 0;
   readonly record: EffectEntry[] = [];
 
+  /** To be called when something has come onto the card. */
+  weigh(): void {
+    this.mostMb = Math.max(this.mostMb, this.usedMb());
+  }
+
+  private usedMb(): number {
+    const onGpu = this.embedders.filter((device) => device === GPU).length;
+    const ofServices = SERVICES.reduce((sum, { name }) => sum + this.services.heldMb(name), 0);
+    return DESKTOP_MB + (this.vlm === 'absent' ? 0 : VLM_MB) + onGpu * CLIP_MB + ofServices;
+  }
+
+  /** A look at all that is there; what goes on by itself goes on with it. */
   observation(host: string, idleForMs: number): HostObservation {
     const clip = this.embedders[0] ?? CPU;
-    const usedMb = DESKTOP_MB + (this.vlm === 'loaded' ? VLM_MB : 0) + (clip === GPU ? CLIP_MB : 0);
+    const usedMb = this.usedMb();
+    const services = SERVICES.map((policy) => this.service(policy));
+    for (const { name } of SERVICES) this.services.looked(name);
     return {
       host,
       at: new Date(0).toISOString(),
@@ -61,6 +79,7 @@ export class Hardware {
           priority: 40,
           allowCpu: true,
         }),
+        ...services,
       ],
       drivers: [
         {
@@ -71,11 +90,34 @@ export class Hardware {
           version: '0.6.5',
         },
         { id: 'clip', available: true, reason: null, placement: 'chosen', version: null },
+        { id: 'native', available: true, reason: null, placement: 'chosen', version: null },
       ],
       simulated: true,
     };
   }
+
+  private service({ name, declaredMb, priority }: (typeof SERVICES)[number]): TenantObservation {
+    const state = this.services.stateOf(name);
+    return tenant({
+      id: serviceTenant(name),
+      kind: 'service',
+      driver: 'native',
+      state: SHOWN[state],
+      holdings: state === 'absent' ? [] : [{ device: GPU, mb: this.services.heldMb(name) }],
+      chargeMb: declaredMb,
+      peakMb: declaredMb,
+      priority,
+    });
+  }
 }
+
+/** As the agent shows them. */
+const SHOWN: Record<ServiceState, TenantObservation['state']> = {
+  absent: 'absent',
+  starting: 'loading',
+  ready: 'resident',
+  left: 'unloading',
+};
 
 const device = (change: Partial<DeviceObservation>): DeviceObservation => ({
   id: CPU,
@@ -132,8 +174,8 @@ export const policyOf = (host: string): HostPolicy => ({
     },
   ],
   embedder: { model: 'ViT-B-32', declaredMb: CLIP_MB, priority: 40, minFreeMb: 1_024, moveTimeoutSeconds: 30 },
-  services: [],
-  phases: [],
+  services: SERVICES,
+  phases: PHASES,
   modes: {
     idle: { wishes: {} },
     recording: { wishes: { [VLM]: { place: 'gpu' }, [EMBEDDER]: { place: 'cpu' } } },

@@ -1,8 +1,9 @@
 /** What must hold of a scripted host after an operation, whatever died in between. */
 
-import { CPU, EMBEDDER } from '../../src/contracts/names.js';
+import { CPU, EMBEDDER, serviceTenant } from '../../src/contracts/names.js';
 import type { OperationOutcome } from '../../src/contracts/operation.js';
-import { type EffectEntry, GPU, type Hardware, VLM } from './hardware.js';
+import { CARD_MB, type EffectEntry, GPU, type Hardware, VLM } from './hardware.js';
+import { SERVICES } from './services.js';
 
 /** Law 3 and M9 by the hardware's record: one effect after the other, no older epoch, nothing loaded twice. */
 export function judgeRecord(record: readonly EffectEntry[]): string[] {
@@ -33,6 +34,17 @@ export function judgeRecord(record: readonly EffectEntry[]): string[] {
 
 const nameOf = ({ kind, tenant, runId }: EffectEntry): string => `${kind} ${tenant} of ${runId.slice(0, 8)}`;
 
+/** P3, P6 and P8 by the hardware: what runs is what is to run, it was started once, and the card had room for all. */
+export function judgeServices({ services, mostMb }: Hardware, running: readonly string[]): string[] {
+  const complaints: string[] = [];
+  const there = services.list().join(', ');
+  const wanted = running.map((name) => `${name} ready`).sort();
+  if (there !== wanted.join(', ')) complaints.push(`P3: there is ${there || 'nothing'}, wanted: ${wanted.join(', ')}`);
+  if (new Set(services.starts).size < services.starts.length) complaints.push(`P8: started ${services.starts.join()}`);
+  if (mostMb > CARD_MB) complaints.push(`P6: the card was to hold ${mostMb} of its ${CARD_MB} MB`);
+  return complaints;
+}
+
 /** The outcome says what is there. */
 export function judgeOutcome(outcome: OperationOutcome, hardware: Hardware): string[] {
   const complaints: string[] = [];
@@ -42,6 +54,11 @@ export function judgeOutcome(outcome: OperationOutcome, hardware: Hardware): str
   if (vlmThere !== (hardware.vlm === 'loaded')) complaints.push(`the VLM is ${hardware.vlm}, said: ${vlmThere}`);
   const clip = said[EMBEDDER]?.[0];
   if (clip !== hardware.embedders[0]) complaints.push(`CLIP is on ${hardware.embedders[0]}, said: ${clip}`);
+  for (const { name } of SERVICES) {
+    const there = (said[serviceTenant(name)]?.length ?? 0) > 0;
+    const state = hardware.services.stateOf(name);
+    if (there !== (state !== 'absent')) complaints.push(`${name} is ${state}, said: ${there}`);
+  }
   if (outcome.status === 'failed' && outcome.failure === null) complaints.push('it failed and does not say why');
   if (outcome.status !== 'done') return complaints;
   return [...complaints, ...judgeTarget(outcome, hardware)];

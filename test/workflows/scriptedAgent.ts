@@ -20,19 +20,24 @@ import type {
   StepCall,
 } from '../../src/contracts/activities.js';
 import { FAILURE } from '../../src/contracts/failures.js';
-import { CPU, EMBEDDER, hostQueue } from '../../src/contracts/names.js';
+import { EMBEDDER, hostQueue } from '../../src/contracts/names.js';
 import type { AgentView, Epochs, StepOutcome } from '../../src/contracts/operation.js';
-import { type EffectKind, GPU, Hardware, IDLE_SECONDS, policyOf, VLM } from './hardware.js';
+import { effectOf } from './effects.js';
+import { GPU, Hardware, IDLE_SECONDS, policyOf, VLM } from './hardware.js';
 
 /** Called at each point, named `observe#2 before`, `loadTenant#1 during`, …; what it returns happens there. */
 export type Script = (point: string) => 'go-on' | 'die' | Error | Promise<'go-on'>;
 
 interface Disk {
   mode: string;
+  phase: string | null;
   /** By run: what `conclude` wrote. */
   concluded: Record<string, string>;
   lastUseMs: number;
 }
+
+/** The agent is killed; the machine goes on. */
+const OUTLIVES_POWER = false;
 
 /** An effect takes this long, so that others can come between. */
 const EFFECT_MS = 5;
@@ -48,6 +53,7 @@ export class ScriptedAgent {
   private readonly folder = mkdtempSync(join(tmpdir(), 'vramflow-scripted-'));
   private readonly counts = new Map<string, number>();
   private fence = this.fenceFromDisk();
+  private startedMs = 0;
   private worker: { run: Promise<void>; worker: Worker } | null = null;
 
   constructor(
@@ -67,7 +73,7 @@ export class ScriptedAgent {
 
   /** As if the agent had seen these already, for example in an earlier life of the host's workflow. */
   raiseEpochs(epochs: Epochs): void {
-    new StateFile<Epochs>(join(this.folder, 'epochs.json'), {}).set(epochs);
+    this.epochsFile().set(epochs);
     this.fence = this.fenceFromDisk();
   }
 
@@ -82,10 +88,13 @@ export class ScriptedAgent {
   }
 
   async start(): Promise<void> {
+    this.startedMs = await this.now();
     const worker = await Worker.create({
       connection: this.connection,
       taskQueue: hostQueue(this.host),
       activities: this.activities(),
+      // Many hosts live on one server; each has an activity or two at a time.
+      maxConcurrentActivityTaskPolls: 2,
       maxHeartbeatThrottleInterval: '500ms',
       defaultHeartbeatThrottleInterval: '500ms',
     });
@@ -111,16 +120,16 @@ export class ScriptedAgent {
           return this.view();
         }),
       describeAgent: () => this.alive('describeAgent', () => this.view()),
-      loadTenant: (call) => this.step('loadTenant', 'load', call),
-      unloadTenant: (call) => this.step('unloadTenant', 'unload', call),
-      moveEmbedder: (call) => this.step('moveEmbedder', 'move', call),
-      grantReservation: noServices,
-      endReservation: noServices,
-      releaseReservation: noServices,
-      readReservation: noServices,
-      renewReservation: noServices,
-      startService: noServices,
-      stopService: noServices,
+      loadTenant: (call) => this.step('loadTenant', call),
+      unloadTenant: (call) => this.step('unloadTenant', call),
+      moveEmbedder: (call) => this.step('moveEmbedder', call),
+      grantReservation: noLeases,
+      endReservation: noLeases,
+      releaseReservation: noLeases,
+      readReservation: noLeases,
+      renewReservation: noLeases,
+      startService: (call) => this.step('startService', call),
+      stopService: (call) => this.step('stopService', call),
       idleRemaining: (tenant) => this.alive('idleRemaining', () => this.remaining(tenant)),
       closeIfIdle: (call) =>
         this.alive('closeIfIdle', async () => {
@@ -163,7 +172,7 @@ export class ScriptedAgent {
     }
   }
 
-  /** The process is gone: what it had in memory is lost, a load that it had asked for is broken off by Ollama. */
+  /** The process is gone: what it had in memory is lost, a load that it had asked for is broken off by Ollama. Services go on. */
   private die(): void {
     this.deaths += 1;
     this.fence = this.fenceFromDisk();
@@ -172,61 +181,52 @@ export class ScriptedAgent {
     this.hardware.embedders.length = 1;
   }
 
-  private step(name: string, kind: EffectKind, call: StepCall): Promise<StepOutcome> {
+  private step(name: string, call: StepCall): Promise<StepOutcome> {
     const { step, round } = call;
     const context = { otherwise: FAILURE.loadFailed, timeout: FAILURE.loadTimeout, timeoutMs: 30_000 };
     return this.alive(name, async (during) => {
       try {
         const acted = await this.fence.run(
           call,
-          { key: `${round}.${step.id}`, name: `${kind} ${step.tenant}`, devices: step.devices },
+          { key: `${round}.${step.id}`, name: `${step.kind} ${step.tenant}`, devices: step.devices },
           new AbortController().signal,
-          (signal) => this.effect(kind, call, during, signal),
+          (signal) => this.effect(call, during, signal),
         );
-        return { step: step.id, kind, tenant: step.tenant, ms: EFFECT_MS, attempts: 1, proof: PROOF, acted };
+        return { step: step.id, kind: step.kind, tenant: step.tenant, ms: EFFECT_MS, attempts: 1, proof: PROOF, acted };
       } catch (error) {
         throw error instanceof CompleteAsyncError ? error : toFailure(error, context);
       }
     });
   }
 
-  /** Looks, then acts (law 4). */
+  /** Looks, then acts (law 4), and waits until it is true. */
   private async effect(
-    kind: EffectKind,
     { step, operation, epochs }: StepCall,
     during: () => Promise<void>,
     signal: AbortSignal,
   ): Promise<boolean> {
     const { hardware } = this;
-    const to = step.kind === 'move' ? step.to : CPU;
-    if (kind !== 'move' && !hardware.ollamaAnswers) {
+    const effect = effectOf(hardware, step);
+    const { kind } = effect;
+    if ((kind === 'load' || kind === 'unload') && !hardware.ollamaAnswers) {
       throw failure(FAILURE.driverUnavailable, 'connection refused', 'start Ollama');
     }
-    const isTrue = {
-      load: hardware.vlm === 'loaded',
-      unload: hardware.vlm === 'absent',
-      move: hardware.embedders[0] === to,
-    };
-    if (isTrue[kind]) return false;
+    if (effect.isTrue()) return false;
     const entry = { kind, tenant: step.tenant, runId: operation.runId, epoch: epochs[GPU] ?? 0 };
     const life = this.deaths;
     hardware.record.push({ ...entry, what: 'begin' });
-    if (kind === 'load') hardware.vlm = 'loading';
-    if (kind === 'move') hardware.embedders.push(to);
+    effect.begin();
+    hardware.weigh();
     try {
       await pause(EFFECT_MS, undefined, { signal });
       await during();
       signal.throwIfAborted();
+      for (effect.goOn(); !effect.isTrue(); effect.goOn()) await pause(EFFECT_MS, undefined, { signal });
     } catch (error) {
-      // Nobody waits any more: Ollama carries an unload out all the same, and breaks a load off.
-      if (kind === 'unload') hardware.vlm = 'absent';
-      if (kind === 'load' && this.deaths === life) hardware.vlm = 'absent';
-      if (kind === 'move' && this.deaths === life) hardware.embedders.length = 1;
+      effect.breakOff(this.deaths !== life);
       hardware.record.push({ ...entry, what: 'broken-off' });
       throw error;
     }
-    if (kind === 'move') hardware.embedders.shift();
-    else hardware.vlm = kind === 'load' ? 'loaded' : 'absent';
     if (kind === 'load') this.write({ lastUseMs: await this.now() });
     hardware.record.push({ ...entry, what: 'end' });
     return true;
@@ -241,11 +241,12 @@ export class ScriptedAgent {
     }
   }
 
-  private async conclude({ operation, outcome, mode }: Conclusion): Promise<void> {
+  private async conclude({ operation, outcome, mode, phase }: Conclusion): Promise<void> {
     const { concluded } = this.disk;
     this.write({
       concluded: { ...concluded, [operation.runId]: outcome.summary },
       ...(mode === null ? {} : { mode }),
+      ...(phase === null ? {} : { phase }),
     });
     this.fence.leave(operation);
     return Promise.resolve();
@@ -256,8 +257,9 @@ export class ScriptedAgent {
     return Math.max(0, IDLE_SECONDS * 1_000 - (await this.idleForMs()));
   }
 
+  /** Law 10: since the last use or the agent's first start, whichever is later. */
   private async idleForMs(): Promise<number> {
-    return Math.max(0, (await this.now()) - this.disk.lastUseMs);
+    return Math.max(0, (await this.now()) - Math.max(this.disk.lastUseMs, this.startedMs));
   }
 
   private async view(): Promise<AgentView> {
@@ -265,18 +267,27 @@ export class ScriptedAgent {
       observation: this.hardware.observation(this.host, await this.idleForMs()),
       policy: policyOf(this.host),
       mode: this.disk.mode,
-      phase: null,
+      phase: this.disk.phase,
       epochs: this.epochs,
       instance: `life-${this.deaths}`,
     };
   }
 
   private fenceFromDisk(): Fence {
-    return new Fence(new StateFile<Epochs>(join(this.folder, 'epochs.json'), {}), () => performance.now());
+    return new Fence(this.epochsFile(), () => performance.now());
+  }
+
+  private epochsFile(): StateFile<Epochs> {
+    return new StateFile<Epochs>(join(this.folder, 'epochs.json'), {}, OUTLIVES_POWER);
   }
 
   private diskFile(): StateFile<Disk> {
-    return new StateFile<Disk>(join(this.folder, 'disk.json'), { mode: 'idle', concluded: {}, lastUseMs: 0 });
+    return new StateFile<Disk>(join(this.folder, 'disk.json'), {
+      mode: 'idle',
+      phase: null,
+      concluded: {},
+      lastUseMs: 0,
+    });
   }
 
   private write(change: Partial<Disk>): void {
@@ -289,8 +300,8 @@ export class ScriptedAgent {
   }
 }
 
-const noServices = (): never => {
-  throw failure(FAILURE.unknownTenant, 'the scripted host has no services');
+const noLeases = (): never => {
+  throw failure(FAILURE.unknownTenant, 'the scripted host has no leases');
 };
 
 const NOTHING_ELSE = { otherwise: FAILURE.agentAway, timeout: FAILURE.agentAway, timeoutMs: 0 };

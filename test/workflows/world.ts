@@ -8,7 +8,8 @@ import { createControlActivities, hostWorkflow } from '../../src/activities/cont
 import type { ControlActivities } from '../../src/contracts/activities.js';
 import { type HostState, SIGNAL } from '../../src/contracts/messages.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../../src/contracts/names.js';
-import type { OperationGoal, OperationInput, OperationOutcome } from '../../src/contracts/operation.js';
+import type { OperationInput, OperationOutcome } from '../../src/contracts/operation.js';
+import { type AskedGoal, startOf } from '../../src/contracts/start.js';
 import { readHostState } from '../../src/gateway/publishedState.js';
 import { MODEL } from './hardware.js';
 import { ScriptedAgent } from './scriptedAgent.js';
@@ -46,7 +47,7 @@ export class World {
     private readonly running: Promise<void>,
   ) {}
 
-  /** The world ends its server. */
+  /** One at a time on a server, which its test ends. */
   static async start(server: Server, { forgetful = false, aroundControl }: WorldOptions = {}): Promise<World> {
     if (!existsSync(BUNDLE)) throw new Error('dist/ has no workflow bundle: npm run build');
     const real = createControlActivities(server.client);
@@ -84,10 +85,8 @@ export class World {
       signal: SIGNAL.agentOnline,
       signalArgs: [],
     });
-    await this.until(
-      async () =>
-        (await readHostState(this.client, agent.host))?.intents.mode === agent.disk.mode && agent.points.length > 0,
-    );
+    // A request that comes now waits until the host has taken in what it was told.
+    await this.until(() => agent.points.includes('describeAgent#1 after'));
     return agent;
   }
 
@@ -110,11 +109,11 @@ export class World {
     return state;
   }
 
-  start({ host }: ScriptedAgent, goal: OperationGoal, request: string, priority = 50) {
-    const isMode = goal.kind === 'mode';
+  start({ host }: ScriptedAgent, goal: AskedGoal, request: string, priority = 50) {
     const input: OperationInput = { host, goal, requestedBy: 'a test', priority };
-    return this.client.workflow.start(isMode ? 'modeTransition' : 'modelOperation', {
-      workflowId: isMode ? workflowId.modeTransition(host, request) : `model/${host}/${MODEL}/load/${request}`,
+    const { workflow, workflowId: id } = startOf(host, goal, request);
+    return this.client.workflow.start(workflow, {
+      workflowId: id,
       taskQueue: CONTROL_QUEUE,
       args: [input],
       searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
@@ -122,7 +121,7 @@ export class World {
   }
 
   /** Runs an operation to its end, however much time that takes. */
-  async run(agent: ScriptedAgent, goal: OperationGoal, request: string): Promise<OperationOutcome> {
+  async run(agent: ScriptedAgent, goal: AskedGoal, request: string): Promise<OperationOutcome> {
     return this.end(await this.start(agent, goal, request));
   }
 
@@ -210,6 +209,5 @@ export class World {
     this.control.shutdown();
     await this.running;
     await this.pump;
-    await this.server.stop();
   }
 }
