@@ -142,6 +142,10 @@ const service = z.strictObject({
   image: z.string().min(1).optional().describe('A Docker image: vramflow creates the container.'),
   command: argv.optional().describe('With image: the program and its arguments.'),
   mounts: z.record(filePath, z.string().min(1)).default({}).describe('With image: folder here → folder there.'),
+  gpu_access: z
+    .enum(['nvidia', 'cdi'])
+    .optional()
+    .describe('With image: how Docker hands it a GPU; nvidia unless told: the NVIDIA Container Toolkit. cdi: by name.'),
   env: z.record(z.string().min(1), z.string()).default({}).describe('Environment variables.'),
   ports: z.array(port).default([]).describe('TCP ports that it listens on, on loopback.'),
   vram_mb: megabytes(0).describe('MB of VRAM that it may take; 0 for none.'),

@@ -28,6 +28,7 @@ const BELONGS: Partial<Record<keyof ServiceSettings, (typeof KINDS)[number]>> = 
   directory: 'run',
   adopt: 'run',
   command: 'image',
+  gpu_access: 'image',
 };
 
 function checkKind(name: string, service: ServiceSettings): Contradiction[] {
