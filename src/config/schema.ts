@@ -96,7 +96,9 @@ const gpu = z.strictObject({
   nvidia_smi: argv.default(['nvidia-smi']).describe('The program to read GPUs with, and its first arguments.'),
   total_mb: megabytes(1)
     .optional()
-    .describe("The GPU's VRAM in MB; only with `reader: none`, which cannot measure it."),
+    .describe(
+      'The VRAM of the GPUs in MB. No mode or phase may ask for more, which shows before a start; with `reader: none` it stands for the measurement.',
+    ),
 });
 
 const mode = z.strictObject({
