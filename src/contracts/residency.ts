@@ -81,6 +81,8 @@ export interface TenantObservation {
   allowCpu: boolean;
   /** True for the models and the embedder of the configuration; false for what someone else loaded. */
   configured: boolean;
+  /** UUIDs of the GPUs that it was given by others, who do not ask where it is wanted; missing: it goes where it is told. */
+  givenGpus?: string[];
   /** Of a service that failed or is unhealthy. */
   trouble?: Trouble;
 }

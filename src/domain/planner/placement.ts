@@ -12,9 +12,12 @@ export interface Need {
   /**
    * - `there`: where it is already; what it holds counts towards its need
    * - `one`: on the one GPU that we choose
+   * - `given`: on any of those that others gave it; so there must be room for the whole on each
    * - `driver`: where the driver chooses (Ollama): whole on the GPU with the most room, else over several
    */
-  lands: 'there' | 'one' | 'driver';
+  lands: 'there' | 'one' | 'given' | 'driver';
+  /** By GPU, for `given`. */
+  given: boolean[];
 }
 
 /** What a load takes on each GPU, beyond what it holds there already, MB. */
@@ -76,6 +79,8 @@ export function land(need: Need, roomMb: PerGpu): Landing | null {
       return whereItIs(need, roomMb);
     case 'one':
       return landingOn(need, roomMb, bestFit(need, roomMb));
+    case 'given':
+      return onEachGiven(need, roomMb);
     case 'driver': {
       const most = mostRoom(roomMb);
       return landingOn(need, roomMb, (roomMb[most] ?? -1) >= need.peakMb ? most : -1) ?? spread(need, roomMb);
@@ -100,6 +105,12 @@ function landingOn(need: Need, roomMb: PerGpu, gpu: number): Landing | null {
     peakMb: roomMb.map((_, index) => (index === gpu ? need.peakMb : 0)),
     afterMb: roomMb.map((_, index) => (index === gpu ? need.chargeMb : 0) - (need.ownMb[index] ?? 0)),
   };
+}
+
+function onEachGiven(need: Need, roomMb: PerGpu): Landing | null {
+  if (roomMb.some((room, gpu) => need.given[gpu] && room < need.peakMb)) return null;
+  const onEach = (amountMb: number): PerGpu => roomMb.map((_, gpu) => (need.given[gpu] ? amountMb : 0));
+  return { peakMb: onEach(need.peakMb), afterMb: onEach(need.chargeMb) };
 }
 
 /** The GPU where it is already, else the fullest that has room: large rooms are kept for large models. */

@@ -41,6 +41,7 @@ function culprit(start: Start, target: Target): Need | undefined {
 function neverFits(host: HostView, need: Need): Obstacle | null {
   if (host.gpus.some((gpu) => gpu.device.totalMb === null)) return null;
   const capacities = host.gpus.map((gpu) => Math.max(0, gpu.capacityMb));
+  if (need.lands === 'given') return neverFitsGiven(host, need);
   const most = need.lands === 'one' ? Math.max(0, ...capacities) : sum(capacities);
   if (need.peakMb <= most) return null;
   const largest = [...host.gpus].sort((a, b) => b.capacityMb - a.capacityMb)[0];
@@ -50,6 +51,18 @@ function neverFits(host: HostView, need: Need): Obstacle | null {
     message:
       `${need.view.id} needs ${mb(need.peakMb)}, and the largest GPU, ${largest?.label ?? 'none'}, has ` +
       `${mb(largest?.device.totalMb ?? 0)}, of which ${mb(largest?.capacityMb ?? 0)} after the reserve${together}`,
+    remedy: LESS[need.view.tenant.kind],
+  };
+}
+
+function neverFitsGiven(host: HostView, need: Need): Obstacle | null {
+  const tooSmall = host.gpus.find((gpu, at) => need.given[at] && gpu.capacityMb < need.peakMb);
+  if (tooSmall === undefined) return null;
+  return {
+    code: 'never-fits',
+    message:
+      `${needs(need)}, and ${tooSmall.label} has ${mb(tooSmall.device.totalMb ?? 0)}, of which ` +
+      `${mb(Math.max(0, tooSmall.capacityMb))} after the reserve`,
     remedy: LESS[need.view.tenant.kind],
   };
 }
@@ -144,12 +157,21 @@ const LESS: Record<TenantKind, string> = {
 const others = (start: Start, need: Need | undefined): string[] =>
   start.needs.filter((each) => each !== need).map((each) => `${each.view.id} (${mb(each.peakMb)})`);
 
-const needs = (need: Need | undefined): string => `${need?.view.id} needs ${mb(need?.peakMb ?? 0)}`;
+const needs = (need: Need | undefined): string =>
+  `${need?.view.id} needs ${mb(need?.peakMb ?? 0)}${need?.lands === 'given' ? givenWhere(need.given) : ''}`;
+
+/** Where it has no choice; on a host with one GPU nobody has. */
+function givenWhere(given: boolean[]): string {
+  if (given.length < 2) return '';
+  return given.filter(Boolean).length === 1 ? ' on the GPU that it was given' : ' on each GPU that it was given';
+}
 
 /** `model/x needs 10,752 MB, and RTX 4090 has 3,000 MB left of 24,564 MB`. */
 function shortage(host: HostView, start: Start, need: Need | undefined): string {
   const reserve = host.reserveMb > 0 ? ` after the reserve of ${mb(host.reserveMb)}` : '';
-  const left = host.gpus.map((gpu, at) => roomOn(gpu, start.roomMb, at));
+  const left = host.gpus.flatMap((gpu, at) =>
+    need?.lands === 'given' && !need.given[at] ? [] : [roomOn(gpu, start.roomMb, at)],
+  );
   return `${needs(need)}, and ${listed(left)}${reserve}`;
 }
 

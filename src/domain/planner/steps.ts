@@ -133,7 +133,8 @@ function loadAction(host: HostView, { need, landing, partly, notBeside }: Placed
   // A driver that places by itself may use any GPU that its server sees, so all of them are the step's.
   const reach = need.lands === 'driver' ? host.gpus : landsOn;
   const gpus = reach.map((gpu) => gpu.id);
-  const where = listed(landsOn.map((gpu) => gpu.label)) || 'a GPU';
+  const names = listed(landsOn.map((gpu) => gpu.label)) || 'a GPU';
+  const where = need.lands === 'given' && landsOn.length > 1 ? `each of ${names}, which it was given` : names;
   const room = partly
     ? `its ${mb(need.peakMb)} do not fit whole, so what is free on ${where} is used and the rest is in system memory`
     : `${goesOn ? `goes on with its attempt in state ${view.tenant.state}, ` : ''}needs ${mb(need.peakMb)} on ${where}`;

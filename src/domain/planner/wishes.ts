@@ -176,12 +176,14 @@ export function needOf(host: HostView, view: TenantView, startsAnew: boolean): N
   const keeps = !startsAnew && view.onGpu;
   const ownMb = keeps ? view.committedMb : host.gpus.map(() => 0);
   const oneByOne = driver.placement === 'chosen' || tenant.kind === 'embedder';
+  const chosen = tenant.givenGpus === undefined ? 'one' : 'given';
   return {
     view,
     peakMb,
     chargeMb,
     ownMb,
-    lands: keeps && tenant.kind !== 'embedder' ? 'there' : oneByOne ? 'one' : 'driver',
+    lands: keeps && tenant.kind !== 'embedder' ? 'there' : oneByOne ? chosen : 'driver',
+    given: host.gpus.map(({ id }) => tenant.givenGpus?.includes(id) ?? false),
   };
 }
 
