@@ -31,8 +31,9 @@ const TTS: ServicePolicy = {
 
 function observe(
   given: ServiceSight['given'],
-  { gpus = [gpu(0), gpu(1), gpu(2)], processes = [] as GpuProcess[], state = 'running' as ServiceSight['state'] } = {},
+  more: { gpus?: GpuReading[]; processes?: GpuProcess[]; state?: ServiceSight['state'] } = {},
 ) {
+  const { gpus = [gpu(0), gpu(1), gpu(2)], processes = [], state = 'running' } = more;
   const sight: ServiceSight = {
     service: 'tts',
     state,
