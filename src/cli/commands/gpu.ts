@@ -48,7 +48,7 @@ export function gpuCommand(context: CliContext): Command {
 }
 
 /** The driver lists compute processes only. */
-const UNLISTED = 'desktop and other processes that the driver does not list';
+const UNLISTED = 'the desktop, the driver itself, and processes that it does not list';
 
 /** Of what is foreign on each GPU, the part that no listed process accounts for, MB; null where it is not known. */
 export function unlistedOn({ gpus, processes, tenants }: Pick<Status, 'gpus' | 'processes' | 'tenants'>) {
