@@ -44,7 +44,9 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
     return { acted: false, proof: { beforeMb, afterMb: beforeMb, reclaimMs: null, by: 'it is ready' } };
   }
   if (former.sight.state === 'absent' && gpus.length > 0 && agent.options.readerKind === 'nvidia-smi') {
-    const free = freeMbOf(agent.sampler.latest(), gpus);
+    // On each: which of them it takes is its own affair, where others gave it several.
+    const frees = gpus.map((gpu) => freeMbOf(agent.sampler.latest(), [gpu]));
+    const free = frees.some((mb) => mb === null) ? null : Math.min(...frees.map(Number));
     if (free === null || free < step.needsMb) {
       throw failure(
         FAILURE.premiseGone,

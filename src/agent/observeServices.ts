@@ -42,6 +42,7 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
   const seenMb = Math.max(observedMb, learned.mostMb(id));
   const chargeMb = policy.declaredMb === 0 ? 0 : Math.max(policy.declaredMb, seenMb);
   const state = stateOf(view, holdings, working.get(id), errors.has(id));
+  const given = view === undefined || policy.declaredMb === 0 ? null : givenGpus(parts.sample, view);
   const trouble = view === undefined ? null : troubleOf(view, state, errors.get(id));
   return {
     id,
@@ -64,6 +65,7 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
     priority: policy.priority,
     allowCpu: false,
     configured: true,
+    ...(given === null ? {} : { givenGpus: given }),
     ...(trouble === null ? {} : { trouble }),
   };
 }
@@ -109,11 +111,22 @@ function holdingsOf(parts: ServiceParts, policy: ServicePolicy, view: ServiceVie
     if (!pids.has(process.pid)) continue;
     listed.set(process.uuid, (listed.get(process.uuid) ?? 0) + (process.usedMb ?? 0));
   }
-  const placed = view.gpus ?? placeUnknown(sample);
-  for (const gpu of placed) if (!listed.has(gpu) && (view.gpus !== null || listed.size === 0)) listed.set(gpu, 0);
+  const given = givenGpus(sample, view);
+  const isToldWhere = given === null && view.gpus !== null;
+  const placed = isToldWhere || listed.size === 0 ? (given ?? view.gpus ?? placeUnknown(sample)) : [];
+  for (const gpu of placed) if (!listed.has(gpu)) listed.set(gpu, 0);
   const share = Math.ceil(policy.declaredMb / Math.max(1, listed.size));
   const holdings = [...listed].map(([device, mb]) => ({ device, mb: measured ? mb : share }));
   return holdings.length > 0 ? holdings : [{ device: CPU, mb: 0 }];
+}
+
+/** The GPUs that others gave it; all where its own are not known, or not there. Null: it goes where it is told. */
+function givenGpus(sample: GpuSample, { sight: { given } }: ServiceView): string[] | null {
+  if (given === undefined || sample.gpus.length === 0) return null;
+  const own = sample.gpus.filter(
+    ({ uuid, index }) => given !== 'all' && given.some((id) => id === String(index) || uuid.startsWith(id)),
+  );
+  return (own.length > 0 ? own : sample.gpus).map(({ uuid }) => uuid);
 }
 
 /** One that nobody here started and that the list does not show: it counts on the fullest GPU (law 1). */

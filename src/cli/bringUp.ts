@@ -3,13 +3,13 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { listGpus } from '../adapters/gpu/chooseReader.js';
 import { ENVIRONMENT } from '../config/environment.js';
 import { endpointFile, type Folders } from '../config/folders.js';
 import type { Loaded } from '../config/load.js';
 import { simulatedServices } from '../config/simulatedServices.js';
 import { SIMULATOR_VARIABLE } from '../config/simulatorOverlay.js';
 import { keepServer } from '../embedded/keepServer.js';
-import { findProgram } from '../embedded/links/onPath.js';
 import { type ProvideOptions, provideTemporal } from '../embedded/provideTemporal.js';
 import { waitWorking } from '../embedded/readiness.js';
 import { ensureSimulator, stopSimulator } from '../embedded/simulator.js';
@@ -40,7 +40,7 @@ export async function bringUp({ loaded, where, context, options, say, signal }: 
   const { config } = loaded;
   const { host, temporal } = config;
   const overrides = overridesAsEnvironment(options.set ?? {});
-  const preset = await simulatedPreset(loaded, options.simulate, context.env, say);
+  const preset = await simulatedPreset(loaded, options.simulate, say);
   const simulator =
     preset === null
       ? {}
@@ -110,18 +110,21 @@ async function temporalOrNothing(...[options]: Parameters<typeof provideTemporal
 }
 
 /** Asked for, or chosen because there is neither a configuration nor a GPU; null: real hardware. */
-async function simulatedPreset(
+export async function simulatedPreset(
   { config, files }: Loaded,
   simulate: string | true | undefined,
-  env: NodeJS.ProcessEnv,
   say: (line: string) => void,
 ): Promise<string | null> {
   if (simulate !== undefined) return simulate === true ? DEFAULT_PRESET : simulate;
   if (files.length > 0 || config.gpu.reader === 'none') return null;
-  const [reader = 'nvidia-smi'] = config.gpu.nvidia_smi;
-  if ((await findProgram(reader, env)) !== null) return null;
-  say('There is no configuration and no GPU here, so the hardware is simulated.');
-  return DEFAULT_PRESET;
+  const { use, warning } = await listGpus({ command: config.gpu.nvidia_smi });
+  if (use === 'none') {
+    say(`There is no configuration and no GPU here, so the hardware is simulated. ${warning ?? ''}`.trimEnd());
+    return DEFAULT_PRESET;
+  }
+  // A driver that does not work is no missing GPU: its owner wants to know, not to play.
+  if (warning !== null) say(`There should be a GPU here, so nothing is simulated (--simulate does that). ${warning}`);
+  return null;
 }
 
 /** Workers take a file and variables; `--set` is for one call of the command line. */

@@ -18,7 +18,6 @@ export function crossChecks({ config, withoutVram }: Completed): Contradiction[]
   return [
     ...checkHost(config),
     ...withoutVram.map((missing) => missingVram(config, missing)),
-    ...checkGpu(config),
     ...checkPorts(config),
     ...checkServices(config),
     ...Object.entries(config.modes).flatMap(([name, mode]) => [
@@ -48,12 +47,6 @@ function missingVram(config: Config, { model, namedBy }: Completed['withoutVram'
   };
 }
 
-function checkGpu(config: Config): Contradiction[] {
-  if (config.gpu.total_mb === undefined || config.gpu.reader === 'none') return [];
-  const message = `has no place beside reader: ${config.gpu.reader}, which measures it.`;
-  return [{ path: ['gpu', 'total_mb'], message, remedy: 'Remove it, or set gpu.reader to none.' }];
-}
-
 function checkPorts(config: Config): Contradiction[] {
   const { address, port, ui_port } = config.temporal;
   if (address !== undefined || port !== ui_port) return [];
@@ -79,7 +72,7 @@ function checkModels(config: Config, modeName: string, mode: ModeSettings): Cont
 /** A mode that can never be reached is a mistake; only a declared total can show it before a start. */
 function checkRoom(config: Config, modeName: string, mode: ModeSettings): Contradiction[] {
   const total = config.gpu.total_mb;
-  if (config.gpu.reader !== 'none' || total === undefined) return [];
+  if (total === undefined) return [];
   const wished = new Set(
     Object.entries(mode.models).flatMap(([written, place]) => (place === 'gpu' ? [modelOf(config, written)] : [])),
   );

@@ -96,7 +96,9 @@ const gpu = z.strictObject({
   nvidia_smi: argv.default(['nvidia-smi']).describe('The program to read GPUs with, and its first arguments.'),
   total_mb: megabytes(1)
     .optional()
-    .describe("The GPU's VRAM in MB; only with `reader: none`, which cannot measure it."),
+    .describe(
+      'The VRAM of the GPUs in MB. No mode or phase may ask for more, which shows before a start; with `reader: none` it stands for the measurement.',
+    ),
 });
 
 const mode = z.strictObject({
@@ -151,6 +153,10 @@ const service = z.strictObject({
   image: z.string().min(1).optional().describe('A Docker image: vramflow creates the container.'),
   command: argv.optional().describe('With image: the program and its arguments.'),
   mounts: z.record(filePath, z.string().min(1)).default({}).describe('With image: folder here → folder there.'),
+  gpu_access: z
+    .enum(['nvidia', 'cdi'])
+    .optional()
+    .describe('With image: how Docker hands it a GPU; nvidia unless told: the NVIDIA Container Toolkit. cdi: by name.'),
   env: z.record(z.string().min(1), z.string()).default({}).describe('Environment variables.'),
   ports: z.array(port).default([]).describe('TCP ports that it listens on, on loopback.'),
   vram_mb: megabytes(0).describe('MB of VRAM that it may take; 0 for none.'),

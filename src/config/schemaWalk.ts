@@ -15,9 +15,17 @@ export function bare(schema: z.ZodType): z.ZodType {
 function child(schema: z.ZodType, key: string): z.ZodType | null {
   if (schema instanceof z.ZodObject) return Object.hasOwn(schema.shape, key) ? (schema.shape[key] as z.ZodType) : null;
   if (schema instanceof z.ZodRecord) return schema.valueType as z.ZodType;
-  if (schema instanceof z.ZodArray) return schema.element as z.ZodType;
+  if (schema instanceof z.ZodArray) return /^\d+$/.test(key) ? (schema.element as z.ZodType) : null;
+  if (schema instanceof z.ZodUnion)
+    return (
+      optionsOf(schema)
+        .map((option) => child(option, key))
+        .find(Boolean) ?? null
+    );
   return null;
 }
+
+const optionsOf = (union: z.ZodUnion): z.ZodType[] => union.options.map((option) => bare(option as z.ZodType));
 
 /** The schema at a path with its default; null where the path leads nowhere. */
 export function schemaAt(path: KeyPath): z.ZodType | null {
@@ -51,7 +59,8 @@ export function isFilePath(path: KeyPath): boolean {
 export function knownKeys(path: KeyPath): string[] {
   const schema = schemaAt(path);
   const inner = schema && bare(schema);
-  return inner instanceof z.ZodObject ? Object.keys(inner.shape) : [];
+  const shapes = inner instanceof z.ZodUnion ? optionsOf(inner) : [inner];
+  return shapes.flatMap((shape) => (shape instanceof z.ZodObject ? Object.keys(shape.shape) : []));
 }
 
 /** The paths of all single values outside maps by name: those that a variable can set. */
@@ -102,8 +111,7 @@ function expected(schema: z.ZodType): string {
   }
   if (schema instanceof z.ZodEnum) return `one of ${schema.options.join(', ')}`;
   if (schema instanceof z.ZodLiteral) return [...schema.values].join(' or ');
-  if (schema instanceof z.ZodUnion)
-    return schema.options.map((option) => expected(bare(option as z.ZodType))).join(', or ');
+  if (schema instanceof z.ZodUnion) return optionsOf(schema).map(expected).join(', or ');
   if (schema instanceof z.ZodBoolean) return 'true or false';
   if (schema instanceof z.ZodObject)
     return `a map with keys such as ${Object.keys(schema.shape).slice(0, 3).join(', ')}`;

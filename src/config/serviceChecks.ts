@@ -29,6 +29,7 @@ const BELONGS: Partial<Record<keyof ServiceSettings, (typeof KINDS)[number]>> = 
   directory: 'run',
   adopt: 'run',
   command: 'image',
+  gpu_access: 'image',
 };
 
 function checkKind(name: string, service: ServiceSettings): Contradiction[] {
@@ -89,6 +90,10 @@ function checkNames(config: Config, path: string[], services: string[]): Contrad
     const at = [...path, String(index)];
     if (services.indexOf(name) < index) return [{ path: at, message: `names ${name} twice.`, remedy: 'Remove one.' }];
     if (Object.hasOwn(config.services, name)) return [];
+    if (Object.hasOwn(config.phases, name)) {
+      const message = `names ${name}, which is a phase: a phase lists services, not other phases.`;
+      return [{ path: at, message, remedy: `Write the services of ${name} here.` }];
+    }
     const near = nearest(name, Object.keys(config.services));
     const remedy = near ? `Did you mean ${near}?` : 'Add it to services, or remove it here.';
     const message = `names ${name}, which is no service of this configuration.`;

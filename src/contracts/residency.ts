@@ -96,6 +96,8 @@ export interface TenantObservation {
   inside?: string;
   /** Of a reservation: who has it, for people, and what was asked for. */
   lease?: Pick<LeaseRequest, 'holder' | 'mb' | 'on'>;
+  /** UUIDs of the GPUs that it was given by others, who do not ask where it is wanted; missing: it goes where it is told. */
+  givenGpus?: string[];
   /** Of a service that failed or is unhealthy. */
   trouble?: Trouble;
 }

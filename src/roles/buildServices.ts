@@ -60,7 +60,7 @@ function nativeOf([name, { run, directory, env, ports, adopt }]: [string, Servic
   };
 }
 
-function containerOf([name, { container, image, command, env, ports, mounts }]: [
+export function containerOf([name, { container, image, command, env, ports, mounts, gpu_access: gpuAccess }]: [
   string,
   ServiceSettings,
 ]): DockerService {
@@ -72,6 +72,7 @@ function containerOf([name, { container, image, command, env, ports, mounts }]: 
     env,
     ports: ports.map((port) => ({ host: port, container: port })),
     mounts: Object.entries(mounts).map(([source, target]) => ({ source, target })),
+    ...(gpuAccess === undefined ? {} : { gpuAccess }),
   };
 }
 

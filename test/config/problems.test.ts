@@ -9,6 +9,15 @@ import { Sandbox } from './sandbox.js';
 /** `line:column key message remedy`, which is what a person reads. */
 const read = ({ line, column, key, message, remedy }: Problem) => `${line}:${column} ${key} ${message} ${remedy}`;
 
+/** P12. */
+const MEDIA = `gpu: { total_mb: 24576 }
+services:
+  comfyui: { run: [main], vram_mb: 20480 }
+  cosyvoice: { container: c, vram_mb: 4096 }
+  vidi: { run: [vidi_server], vram_mb: 4096 }
+  ollama: { container: o, vram_mb: 18432 }
+`;
+
 /** The text of a project file → what is said about it. */
 const CASES: [what: string, yaml: string, said: string[]][] = [
   [
@@ -203,20 +212,60 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
     ],
   ],
   [
-    'a total beside a reader that measures',
-    'gpu:\n  total_mb: 1000\n',
-    ['2:3 gpu.total_mb has no place beside reader: auto, which measures it. Remove it, or set gpu.reader to none.'],
-  ],
-  [
     'one port for two',
     'temporal:\n  ui_port: 7233\n',
     ['2:3 temporal.ui_port is 7233, which temporal.port has already. Give the two different ports.'],
   ],
   [
     'a mode that can never fit',
-    'gpu: { reader: none, total_mb: 11000 }\nreserve_mb: 100\nmodes:\n  both:\n    models: { vlm: gpu }\n    clip: gpu\n',
+    'gpu: { total_mb: 11000 }\nreserve_mb: 100\nmodes:\n  both:\n    models: { vlm: gpu }\n    clip: gpu\n',
     [
       '4:3 modes.both wants 11352 MB on the GPU (qwen3-vl:8b 10752 + clip 500 + reserve 100), but gpu.total_mb is 11000. Take one of them off the GPU in this mode.',
+    ],
+  ],
+  [
+    'a phase that can never fit (P12: comfyui and ollama together)',
+    `${MEDIA}phases:\n  "4": [comfyui, vidi]\n  wish: [comfyui, ollama]\n  named: { services: [ollama, vidi, cosyvoice] }\n`,
+    [
+      '9:3 phases.wish needs 38912 MB (comfyui 20480 + ollama 18432 + reserve 0), but gpu.total_mb is 24576. Take a service out of this phase.',
+      '10:12 phases.named.services needs 26624 MB (ollama 18432 + vidi 4096 + cosyvoice 4096 + reserve 0), but gpu.total_mb is 24576. Take a service out of this phase.',
+    ],
+  ],
+  [
+    'two services of one phase on one port',
+    'services:\n  a: { run: [a], vram_mb: 0, ports: [8000, 8001] }\n  b: { run: [b], vram_mb: 0, ports: [8001] }\nphases: { one: [a, b], two: [b] }\n',
+    ['4:20 phases.one.1 puts a and b together, and both listen on port 8001. Give one of them another port.'],
+  ],
+  [
+    'one number for two phases',
+    'phases:\n  "2": []\n  speech: { number: 2 }\n  "02": []\n',
+    [
+      '3:3 phases.speech has the number 2, as 2 has. Give one of them another number.',
+      '4:3 phases.02 has the number 2, as 2 has. Give one of them another number.',
+    ],
+  ],
+  [
+    'a service twice in a phase',
+    'services: { a: { run: [a], vram_mb: 0 } }\nphases: { one: [a, a] }\n',
+    ['2:20 phases.one.1 names a twice. Remove one.'],
+  ],
+  [
+    'a phase in a phase: they do not nest, so there is no circle',
+    'services: { a: { run: [a], vram_mb: 0 } }\nphases: { one: [a, two], two: { services: [one] }, three: { phases: [one] } }\n',
+    [
+      '2:20 phases.one.1 names two, which is a phase: a phase lists services, not other phases. Write the services of two here.',
+      '2:44 phases.two.services.0 names one, which is a phase: a phase lists services, not other phases. Write the services of one here.',
+      '2:61 phases.three.phases is not a known key. Remove it; known here: number, services.',
+    ],
+  ],
+  [
+    'a service of no kind, of two kinds, and with keys of another kind',
+    'services:\n  none: { vram_mb: 0 }\n  both: { run: [a], image: a, vram_mb: 0 }\n  mixed: { container: a, directory: /srv, gpu_access: cdi, vram_mb: 0 }\n',
+    [
+      '2:3 services.none does not say what it is. Set run (a program), container (one that exists) or image (one to create).',
+      '3:21 services.both.image is run and image at once. Keep one of them.',
+      '4:26 services.mixed.directory belongs to a service with run, and this one has container. Remove it.',
+      '4:43 services.mixed.gpu_access belongs to a service with image, and this one has container. Remove it.',
     ],
   ],
   [

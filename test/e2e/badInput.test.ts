@@ -2,11 +2,13 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { EXIT } from '../../src/cli/exitCodes.js';
+import type { JournalEntry } from '../../src/contracts/journal.js';
 import type { RecordEntry } from '../../src/simulator/record.js';
-import { startWorker } from '../system/children.js';
+import { startCommand, startWorker } from '../system/children.js';
 import { changesIn, fromNow } from '../system/judge.js';
+import { servicesOf, stopWithServices } from '../system/mediaPipeline.js';
 import { type System, startSystem } from '../system/system.js';
 
 const SMALL = 'nomic-embed-text:latest';
@@ -20,12 +22,18 @@ describe('bad input', () => {
   let system: System;
   let since: () => readonly RecordEntry[];
   beforeAll(async () => {
-    system = await startSystem({ config: { models: { [SMALL]: { vram_mb: 650 }, 'big:70b': { vram_mb: 43_000 } } } });
+    system = await startSystem({
+      config: {
+        models: { [SMALL]: { vram_mb: 650 }, 'big:70b': { vram_mb: 43_000 } },
+        services: await servicesOf({ tts: { vramMb: 500, priority: 50 } }),
+        phases: { speech: ['tts'], none: [] },
+      },
+    });
   });
   beforeEach(() => {
     since = fromNow(system);
   });
-  afterAll(() => system.stop());
+  afterAll(() => stopWithServices(system));
 
   const expectNothingChanged = async () => {
     expect(changesIn(since())).toEqual([]);
@@ -170,6 +178,25 @@ describe('bad input', () => {
       [['embed', 'image', image], 0],
       [['generate', 'vlm', 'hello'], 0],
       [['model', 'unload', 'vlm'], 0],
+      [['service', 'list'], 0],
+      [['service', 'start', 'tts', '--no-wait'], 0],
+      [['service', 'start', 'tts'], 0],
+      [['service', 'restart', 'tts'], 0],
+      [['service', 'stop', 'tts'], 0],
+      [['phase', 'list'], 0],
+      [['plan', 'phase', 'speech'], 0],
+      [['plan', 'service', 'start', 'tts'], 0],
+      [['phase', 'prepare', 'speech'], 0],
+      [['phase', 'status'], 0],
+      [['phase', 'prepare', 'none'], 0],
+      [['lease', 'acquire', '--id', 'one', '--mb', '100'], 0],
+      [['lease', 'acquire', '--mb', '90000'], 3],
+      [['lease', 'renew', 'one'], 0],
+      [['lease', 'list'], 0],
+      [['lease', 'release', 'one'], 0],
+      [['gpu', 'ps'], 0],
+      [['can-fit', '100'], 0],
+      [['can-fit', '90000'], 3],
       [['history'], 0],
       [['config', 'show'], 0],
       [['config', 'show', '--origin'], 0],
@@ -194,5 +221,28 @@ describe('bad input', () => {
       .map((line) => JSON.parse(line) as { sequence: number });
     expect(lines).toHaveLength(5);
     expect(lines.every(({ sequence }) => sequence > 0)).toBe(true);
-  }, 60_000);
+    const ofService = await system.cli('service', 'logs', 'tts', '--tail', '2', '-o', 'json');
+    for (const line of ofService.stdout.trim().split('\n')) {
+      expect(JSON.parse(line)).toEqual({ line: expect.stringMatching(/^tts: /) });
+    }
+  }, 180_000);
+
+  it('-o json of what goes on until Ctrl-C is one document a line: events --follow, and the log of worker', async () => {
+    const following = startCommand(system.env, 'events', '--follow', '-n', '1', '-o', 'json');
+    onTestFinished(() => following.interrupt());
+    const next = async () => JSON.parse(await following.next()) as JournalEntry;
+    let entry = await next();
+    const seen = [entry.sequence];
+    await system.cli('mode', 'set', 'recording');
+    do {
+      entry = await next();
+      seen.push(entry.sequence);
+    } while (entry.type !== 'mode_changed');
+    expect(seen).toEqual(seen.map((_, at) => (seen[0] ?? 0) + at));
+    await system.cli('mode', 'set', 'idle');
+
+    const worker = startCommand(system.env, 'worker', '--role', 'control', '-o', 'json');
+    onTestFinished(() => worker.interrupt());
+    expect(JSON.parse(await worker.nextSaid())).toMatchObject({ level: expect.anything(), msg: expect.any(String) });
+  }, 120_000);
 });

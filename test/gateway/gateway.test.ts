@@ -94,6 +94,8 @@ interface Served extends Pieces {
   start: ReturnType<typeof vi.fn<Operations['start']>>;
   leases: { [Name in keyof Leases]: ReturnType<typeof vi.fn<Leases[Name]>> };
   document: Document;
+  /** Its address, for what an answer at once cannot show. */
+  listen: () => Promise<string>;
   /** As fastify has them: `GET /gpu/status`. */
   registered: string[];
 }
@@ -146,7 +148,8 @@ async function served(change: { openRoutes?: string[]; noTemporal?: boolean } = 
   };
   await server.ready();
   const lines = server.printRoutes({ commonPrefix: false }).split('\n');
-  return { ...pieces, ask, start, leases, document, registered: routesIn(lines) };
+  const listen = () => server.listen({ host: '127.0.0.1', port: 0 });
+  return { ...pieces, ask, start, leases, document, listen, registered: routesIn(lines) };
 }
 
 /** fastify prints a tree: each line a piece of a path and the methods that end there. */
@@ -319,6 +322,81 @@ describe('the answers are as the document says', () => {
     expect(await ask('GET', '/gpu/leases', { headers: { origin: 'http://evil.example' } })).toMatchObject({
       status: 403,
     });
+  });
+});
+
+interface SentEvent {
+  event: string;
+  data: Record<string, unknown>;
+}
+
+/** Server-sent events as they come. */
+async function* eventsOf(response: Response): AsyncGenerator<SentEvent, undefined> {
+  let rest = '';
+  for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    const messages = (rest + chunk).split('\n\n');
+    rest = messages.pop() ?? '';
+    for (const message of messages) {
+      const [, event = '', data = ''] = /^event: (\w+)\ndata: (.*)$/.exec(message) ?? [];
+      yield { event, data: JSON.parse(data) as SentEvent['data'] };
+    }
+  }
+}
+
+describe('an operation with Accept: text/event-stream', () => {
+  async function streamed(path = '/gpu/prepare-phase/2') {
+    const pieces = await served();
+    let end: (outcome: OperationOutcome | Promise<never>) => void = () => {};
+    const outcome = new Promise<OperationOutcome>((resolve) => {
+      end = resolve;
+    });
+    pieces.start.mockResolvedValueOnce({ workflowId: 'phase/desk/speech/1', webUi: 'http://ui.test/1', outcome });
+    const url = `${await pieces.listen()}${path}`;
+    const headers = { accept: 'text/event-stream', authorization: `Bearer ${TOKEN}` };
+    const response = await fetch(url, { method: 'POST', headers });
+    const events = eventsOf(response);
+    const next = async () => (await events.next()).value;
+    return { ...pieces, response, next, end };
+  }
+  const usedMb = (event: SentEvent | undefined) => (event?.data['vram'] as { used_mb: number } | undefined)?.used_mb;
+
+  it('shows where it is from its start on, each change once, and then the outcome', async () => {
+    const { response, next, end, card, agent } = await streamed();
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toBe('text/event-stream');
+    expect(await next()).toEqual({
+      event: 'started',
+      data: { workflow_id: 'phase/desk/speech/1', web_ui: 'http://ui.test/1' },
+    });
+    const first = await next();
+    expect(first).toMatchObject({ event: 'progress', data: { services: { tts: { state: 'stopped' } } } });
+    card.strangers.push({ uuid: CARD, pid: 1, name: 'game', usedMb: 2_000 });
+    const second = await next();
+    expect(second?.event).toBe('progress');
+    expect((usedMb(second) ?? 0) - (usedMb(first) ?? 0)).toBe(2_000);
+    // It looks again, and there is nothing new to say.
+    const looks = vi.spyOn(agent, 'phase', 'get');
+    await vi.waitFor(() => expect(looks.mock.calls.length).toBeGreaterThanOrEqual(2), { timeout: 10_000 });
+    end(done);
+    expect(await next()).toMatchObject({ event: 'done', data: { status: 'done', summary: done.summary, steps: [{}] } });
+    expect(await next()).toBeUndefined();
+  });
+
+  it('ends with the reason where nobody can tell the outcome', async () => {
+    const { next, end } = await streamed();
+    expect((await next())?.event).toBe('started');
+    end(Promise.reject(new Error('Temporal went away')));
+    // What is on its way comes first.
+    let last = await next();
+    while (last?.event === 'progress') last = await next();
+    expect(last).toEqual({ event: 'error', data: { message: 'Temporal went away' } });
+    expect(await next()).toBeUndefined();
+  });
+
+  it('is a plain answer where nothing begins', async () => {
+    const { response } = await streamed('/gpu/service/nobody/start');
+    expect(response.status).toBe(404);
+    expect(await response.json()).toMatchObject({ error: { code: 'UnknownTenant', remedy: 'the services are: tts' } });
   });
 });
 

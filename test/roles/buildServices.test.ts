@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, it, vi } from 'vitest';
 import { checkFile } from '../../src/config/load.js';
-import { buildServices } from '../../src/roles/buildServices.js';
+import { buildServices, containerOf } from '../../src/roles/buildServices.js';
 import { tidyLater } from '../adapters/processes/owned.js';
 import { testFolder } from '../agent/folder.js';
 import { Sandbox } from '../config/sandbox.js';
@@ -51,4 +51,13 @@ it.each([
   const start = services.start('one', [], soon());
   if (isReady) expect((await start).health.state).toBe('ready');
   else await expect(start).rejects.toThrow(`answered ${answer}, not`);
+});
+
+it('hands on how Docker gives a container its GPU, where the configuration says it', () => {
+  const { config } = new Sandbox()
+    .project('services:\n  a: { image: a, vram_mb: 1, gpu_access: cdi }\n  b: { image: b, vram_mb: 1 }\n')
+    .load();
+  const [a, b] = Object.entries(config.services).map(containerOf);
+  expect(a).toMatchObject({ image: 'a', gpuAccess: 'cdi' });
+  expect(b).not.toHaveProperty('gpuAccess');
 });

@@ -5,6 +5,7 @@ import type { ServiceChange, ServiceExit, ServiceSight } from '../services/drive
 import { createQueue } from '../services/queue.js';
 import { creationOf, gpusOf, isCurrent, isOurs } from './creation.js';
 import type { Daemon } from './daemon.js';
+import { givenTo } from './devices.js';
 import { DockerAnswer, endedAtOnce, inDoubt, NoAnswer, noContainer, noImage, refusal, strangerOf } from './failures.js';
 import { exitOf, healthOf, isRunning, runOf } from './inspection.js';
 import { readLogs } from './logs.js';
@@ -60,6 +61,7 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
       pids,
       runningForMs: running === null ? null : Math.max(0, now() - Date.parse(running.State.StartedAt)),
       ...(gpus === null ? {} : { gpus }),
+      ...(found === null || isCreated(service) ? {} : { given: givenTo(found) }),
       ...(health === null ? {} : { health }),
       lastExit,
     };

@@ -21,11 +21,16 @@ export interface ListAttempt {
   exitCode: number | null;
 }
 
+export interface ListVerdict {
+  use: 'nvidia-smi' | 'none';
+  warning: string | null;
+}
+
 /**
  * A missing program or a driver that finds no device: this host has no GPU. Any other trouble (a driver that does
  * not match, a lost GPU, a hang) shows that there should be one: its readings are unknown, which is not "no GPU".
  */
-export function judgeList(attempt: ListAttempt): { use: 'nvidia-smi' | 'none'; warning: string | null } {
+export function judgeList(attempt: ListAttempt): ListVerdict {
   const { gpus, diagnosis, hung, exitCode } = attempt;
   if (gpus > 0) return { use: 'nvidia-smi', warning: diagnosis?.problem ?? null };
   if (diagnosis?.kind === 'program-missing' || diagnosis?.kind === 'no-devices')
@@ -37,7 +42,7 @@ export function judgeList(attempt: ListAttempt): { use: 'nvidia-smi' | 'none'; w
 }
 
 /** Runs `nvidia-smi -L` once, for at most `hangAfterMs` (default 5000). */
-export async function chooseReader(options: NvidiaSmiOptions): Promise<ReaderChoice> {
+export async function listGpus(options: Pick<NvidiaSmiOptions, 'command' | 'hangAfterMs'>): Promise<ListVerdict> {
   const processes = createSmiProcesses(options.command ?? ['nvidia-smi']);
   let gpus = 0;
   let diagnosis: Diagnosis | null = null;
@@ -46,7 +51,11 @@ export async function chooseReader(options: NvidiaSmiOptions): Promise<ReaderCho
     else diagnosis ??= diagnose(line);
   });
   diagnosis ??= diagnoseExit(exit);
-  const { use, warning } = judgeList({ gpus, diagnosis, hung: exit.hung, exitCode: exit.code });
+  return judgeList({ gpus, diagnosis, hung: exit.hung, exitCode: exit.code });
+}
+
+export async function chooseReader(options: NvidiaSmiOptions): Promise<ReaderChoice> {
+  const { use, warning } = await listGpus(options);
   const reader =
     use === 'none'
       ? createNoGpuReader({ clock: options.clock, reason: warning ?? '' })

@@ -14,6 +14,11 @@ export interface ServiceSight {
   pids: number[];
   /** UUIDs that the run was started with, kept over a restart of the agent; missing where the driver does not know. */
   gpus?: string[];
+  /**
+   * Of a container that others made, also while it does not run: the GPUs that it may use, by UUID or index; `all` also
+   * where nobody knows. It is started with these, whatever a plan says.
+   */
+  given?: string[] | 'all';
   /** Milliseconds since this run began; null when absent. */
   runningForMs: number | null;
   /** The word of a health check that the driver itself makes, as a HEALTHCHECK of Docker; missing where it makes none. */
@@ -49,7 +54,7 @@ export interface ServiceDriver {
   look(signal: AbortSignal): Promise<void>;
   /**
    * Makes it run; one that runs already is the answer (law 4). Resolves when the process or container runs, not when it is ready.
-   * @param options.gpus UUIDs that it may use; empty: none. Ignored for a container that exists by name already.
+   * @param options.gpus UUIDs that it may use; empty: none. A container that others made has its own (`given`).
    * @throws ServiceError; nothing half-started stays
    */
   start(service: string, options: { gpus: string[]; signal: AbortSignal }): Promise<ServiceSight>;

@@ -14,12 +14,15 @@ export interface Need {
   /**
    * - `there`: where it is already; what it holds counts towards its need
    * - `one`: on the one GPU that we choose
+   * - `given`: on any of those that others gave it; so there must be room for the whole on each
    * - `driver`: where the driver chooses (Ollama): whole on the GPU with the most room, else over several
    * - `each`: on as many GPUs as its lease asks for, `shareMb` on each of them
    */
-  lands: 'there' | 'one' | 'driver' | 'each';
+  lands: 'there' | 'one' | 'given' | 'driver' | 'each';
   /** Of a lease: what it takes on each GPU if it is put there; infinite where it must not be. */
   shareMb?: PerGpu;
+  /** By GPU, for `given`. */
+  given: boolean[];
 }
 
 /** What a load takes on each GPU, beyond what it holds there already, MB. */
@@ -81,6 +84,8 @@ export function land(need: Need, roomMb: PerGpu): Landing | null {
       return whereItIs(need, roomMb);
     case 'one':
       return landingOn(need, roomMb, bestFit(need, roomMb));
+    case 'given':
+      return onEachGiven(need, roomMb);
     case 'driver': {
       const most = mostRoom(roomMb);
       return landingOn(need, roomMb, (roomMb[most] ?? -1) >= need.peakMb ? most : -1) ?? spread(need, roomMb);
@@ -119,6 +124,12 @@ function onEach({ view, shareMb = [] }: Need, roomMb: PerGpu): Landing | null {
   if (chosen.length < count) return null;
   const takenMb = roomMb.map((_, gpu) => (chosen.includes(gpu) ? (shareMb[gpu] ?? 0) : 0));
   return { peakMb: takenMb, afterMb: takenMb };
+}
+
+function onEachGiven(need: Need, roomMb: PerGpu): Landing | null {
+  if (roomMb.some((room, gpu) => need.given[gpu] && room < need.peakMb)) return null;
+  const onEach = (amountMb: number): PerGpu => roomMb.map((_, gpu) => (need.given[gpu] ? amountMb : 0));
+  return { peakMb: onEach(need.peakMb), afterMb: onEach(need.chargeMb) };
 }
 
 /** The GPU where it is already, else the fullest that has room: large rooms are kept for large models. */

@@ -43,6 +43,7 @@ function neverFits(host: HostView, need: Need): Obstacle | null {
   if (host.gpus.some((gpu) => gpu.device.totalMb === null)) return null;
   if (need.shareMb !== undefined) return neverOnEach(host, need, need.shareMb);
   const capacities = host.gpus.map((gpu) => Math.max(0, gpu.capacityMb));
+  if (need.lands === 'given') return neverFitsGiven(host, need);
   const most = need.lands === 'one' ? Math.max(0, ...capacities) : sum(capacities);
   if (need.peakMb <= most) return null;
   const largest = [...host.gpus].sort((a, b) => b.capacityMb - a.capacityMb)[0];
@@ -76,6 +77,18 @@ function neverOnEach(host: HostView, need: Need, shareMb: PerGpu): Obstacle | nu
   const isOnlyTooMuch = count === 1 && missing.length === 0;
   const remedy = isOnlyTooMuch ? LESS.reservation : 'ask for fewer or other GPUs, or for less with `--mb`';
   return { code: 'never-fits', message: `${needs(need)}, and ${why()}`, remedy };
+}
+
+function neverFitsGiven(host: HostView, need: Need): Obstacle | null {
+  const tooSmall = host.gpus.find((gpu, at) => need.given[at] && gpu.capacityMb < need.peakMb);
+  if (tooSmall === undefined) return null;
+  return {
+    code: 'never-fits',
+    message:
+      `${needs(need)}, and ${tooSmall.label} has ${mb(tooSmall.device.totalMb ?? 0)}, of which ` +
+      `${mb(Math.max(0, tooSmall.capacityMb))} after the reserve`,
+    remedy: LESS[need.view.tenant.kind],
+  };
 }
 
 /** It would fit if those went who must not be pushed out. */
@@ -168,7 +181,8 @@ const LESS: Record<TenantKind, string> = {
 const others = (start: Start, need: Need | undefined): string[] =>
   start.needs.filter((each) => each !== need).map((each) => `${each.view.id} (${mb(each.peakMb)})`);
 
-const needs = (need: Need | undefined): string => `${need?.view.id} needs ${amount(need)}`;
+const needs = (need: Need | undefined): string =>
+  `${need?.view.id} needs ${amount(need)}${need?.lands === 'given' ? givenWhere(need.given) : ''}`;
 
 function amount(need: Need | undefined): string {
   const lease = need?.view.tenant.lease;
@@ -177,11 +191,18 @@ function amount(need: Need | undefined): string {
   return lease.mb === null ? `${count} whole GPUs` : `${mb(lease.mb)} on each of ${count} GPUs`;
 }
 
+/** Where it has no choice; on a host with one GPU nobody has. */
+function givenWhere(given: boolean[]): string {
+  if (given.length < 2) return '';
+  return given.filter(Boolean).length === 1 ? ' on the GPU that it was given' : ' on each GPU that it was given';
+}
+
 /** `model/x needs 10,752 MB, and RTX 4090 has 3,000 MB left of 24,564 MB`. */
 function shortage(host: HostView, start: Start, need: Need | undefined): string {
   const reserve = host.reserveMb > 0 ? ` after the reserve of ${mb(host.reserveMb)}` : '';
-  const asked = host.gpus.filter((_, at) => need?.shareMb === undefined || Number.isFinite(need.shareMb[at]));
-  const left = asked.map((gpu) => roomOn(gpu, start.roomMb, host.gpus.indexOf(gpu)));
+  const isAsked = (at: number) =>
+    need?.shareMb === undefined ? need?.lands !== 'given' || need.given[at] : Number.isFinite(need.shareMb[at]);
+  const left = host.gpus.flatMap((gpu, at) => (isAsked(at) ? [roomOn(gpu, start.roomMb, at)] : []));
   return `${needs(need)}, and ${listed(left)}${reserve}`;
 }
 

@@ -134,7 +134,8 @@ function loadAction(host: HostView, { need, landing, partly, notBeside }: Placed
   // A driver that places by itself may use any GPU that its server sees, so all of them are the step's.
   const reach = need.lands === 'driver' ? host.gpus : landsOn;
   const gpus = reach.map((gpu) => gpu.id);
-  const where = listed(landsOn.map((gpu) => gpu.label)) || 'a GPU';
+  const names = listed(landsOn.map((gpu) => gpu.label)) || 'a GPU';
+  const where = need.lands === 'given' && landsOn.length > 1 ? `each of ${names}, which it was given` : names;
   const room = partly
     ? `its ${mb(need.peakMb)} do not fit whole, so what is free on ${where} is used and the rest is in system memory`
     : view.countedAs !== null && need.peakMb === 0

@@ -179,12 +179,14 @@ export function needOf(host: HostView, view: TenantView, startsAnew: boolean): N
   const keeps = !startsAnew && view.onGpu && view.countedAs === null;
   const ownMb = keeps ? view.committedMb : host.gpus.map(() => 0);
   const oneByOne = driver.placement === 'chosen' || tenant.kind === 'embedder';
+  const chosen = tenant.givenGpus === undefined ? 'one' : 'given';
   return {
     view,
     peakMb,
     chargeMb,
     ownMb,
-    lands: keeps && tenant.kind !== 'embedder' ? 'there' : oneByOne ? 'one' : 'driver',
+    lands: keeps && tenant.kind !== 'embedder' ? 'there' : oneByOne ? chosen : 'driver',
+    given: host.gpus.map(({ id }) => tenant.givenGpus?.includes(id) ?? false),
   };
 }
 
@@ -206,7 +208,15 @@ function needOfLease(host: HostView, view: TenantView, lease: NonNullable<Tenant
     host.reserveMb,
   );
   const leastMb = leastOf(lease, shareMb);
-  return { view, peakMb: leastMb, chargeMb: leastMb, ownMb: host.gpus.map(() => 0), lands: 'each', shareMb };
+  return {
+    view,
+    peakMb: leastMb,
+    chargeMb: leastMb,
+    ownMb: host.gpus.map(() => 0),
+    lands: 'each',
+    given: host.gpus.map(() => false),
+    shareMb,
+  };
 }
 
 const whyMissing = ({ driver }: TenantView): string => driver.reason ?? 'its optional part is not installed';

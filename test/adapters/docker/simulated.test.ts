@@ -2,6 +2,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import Docker from 'dockerode';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createDockerDriver } from '../../../src/adapters/docker/driver.js';
 import type { ServiceChange, ServiceDriver } from '../../../src/adapters/services/driver.js';
@@ -102,6 +103,26 @@ describe('the driver on a simulated daemon', () => {
         },
       ]),
     );
+  });
+
+  it('says which GPUs a container that others made was given, whether it runs or not', async () => {
+    const uuid = simulator.gpuHost.card(0).spec.uuid;
+    const others = new Docker({ socketPath: simulator.info.docker });
+    const DeviceRequests = [{ Driver: 'nvidia', DeviceIDs: [uuid], Capabilities: [['gpu']] }];
+    await others.createContainer({ name: 'bound', Image: 'tts:1', HostConfig: { DeviceRequests } });
+    const services = ['bound', 'tts'].map((name) => ({ name, container: name }));
+    const looking = createDockerDriver({ daemon: { socketPath: simulator.info.docker }, services, owner: 'me' });
+    await looking.look(soon());
+    expect(looking.sights()).toMatchObject([
+      { state: 'absent', given: [uuid] },
+      { state: 'absent', given: 'all' },
+    ]);
+    // A plan for another card does not reach it: it runs on its own.
+    const sight = await looking.start('bound', { gpus: ['GPU-planned'], signal: soon() });
+    expect(sight).toMatchObject({ state: 'running', given: [uuid] });
+    expect(sight).not.toHaveProperty('gpus');
+    await looking.stop('bound', { graceMs: 0, signal: soon() });
+    await looking.close();
   });
 
   it('gives the process by which the card is held', async () => {

@@ -89,8 +89,9 @@ function tenantArbitrary(id: string, gpuIds: string[], troubles: boolean): fc.Ar
       pinned: rarely(false, true),
       priority: fc.constantFrom(10, 40, 50, 100),
       allowCpu: troubles ? rarely(false, true) : fc.constant(false),
+      given: fc.oneof({ weight: 3, arbitrary: fc.constant<string[]>([]) }, fc.subarray(gpuIds)),
     })
-    .map(({ places, shareHeld, overheadMb, ...change }) => {
+    .map(({ places, shareHeld, overheadMb, given, ...change }) => {
       const holds =
         change.state === 'absent' ? [] : change.state === 'resident' && places.length === 0 ? [CPU] : places;
       const embedder = id === EMBEDDER;
@@ -109,6 +110,7 @@ function tenantArbitrary(id: string, gpuIds: string[], troubles: boolean): fc.Ar
           proven: true,
           uses: 0,
           peakMb: change.chargeMb,
+          ...(given.length > 0 ? { givenGpus: given } : {}),
         });
       }
       return embedder ? clip(all) : tenant(id, all);

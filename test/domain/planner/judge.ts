@@ -96,6 +96,12 @@ export function execute(
     const candidates = own.length > 0 ? own : gpus.filter((gpu) => step.devices.includes(gpu));
     const free = Object.fromEntries(candidates.map((gpu) => [gpu, Math.max(0, room(gpu) + (there[gpu] ?? 0))]));
     const best = candidates.sort().reduce((a, b) => ((free[b] ?? 0) > (free[a] ?? 0) ? b : a), candidates[0] ?? '');
+    const given = byId.get(step.tenant)?.givenGpus;
+    if (own.length === 0 && given !== undefined) {
+      // Nobody chooses among these: the worst for us is where it goes.
+      const worst = given.reduce((a, b) => (room(b) < room(a) ? b : a));
+      return { peak: { [worst]: peakMb }, charge: { [worst]: chargeMb } };
+    }
     if (own.length === 0 && (free[best] ?? 0) >= peakMb)
       return { peak: { [best]: peakMb }, charge: { [best]: chargeMb } };
     return { peak: shared(peakMb, free), charge: shared(total(free) < peakMb ? peakMb : chargeMb, free) };

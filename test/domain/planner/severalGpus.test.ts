@@ -149,6 +149,60 @@ describe('a driver that puts tenants where it is told', () => {
   });
 });
 
+describe('a service in a container that others gave its GPUs', () => {
+  const wanted = target({ 'service/tts': { place: 'gpu' } }, { asked: 'service/tts' });
+  const docker = { id: 'docker', available: true, reason: null, placement: 'chosen', version: null } as const;
+  const planOn = (givenGpus: string[], devices = two(), others: TenantObservation[] = []) => {
+    const tts = tenant('service/tts', { kind: 'service', driver: 'docker', chargeMb: 4_000, givenGpus });
+    const drives = { drivers: [...drivers(), docker] };
+    return planResidency(host([tts, ...others], devices, drives), wanted, policy());
+  };
+
+  test('comes to that one, also where another is the better fit', () => {
+    const fuller = two({}, { usedMb: 5_000, foreignMb: 5_000 });
+    expect(planOf(planOn(['A'], fuller)).steps).toMatchObject([{ devices: ['A'], needsMb: 4_000 }]);
+    expect(planOf(planOn(['B'], fuller)).steps).toMatchObject([{ devices: ['B'] }]);
+  });
+
+  test('takes one from those in the way there, not elsewhere', () => {
+    const full = [resident('a', 11_000, 'A'), resident('b', 11_000, 'B')];
+    expect(inWords(planOf(planOn(['A'], two(), full)))).toEqual(['s1 unload model/a', 's2 load service/tts after s1']);
+  });
+
+  test('may use any of several: there is room for the whole on each, and the turn covers all of them', () => {
+    const [step] = planOf(planOn(['A', 'B'])).steps;
+    expect(step).toMatchObject({ devices: ['A', 'B'], needsMb: 4_000, peakMb: { A: 4_800, B: 4_800 } });
+    expect(step?.why).toContain('each of NVIDIA GeForce RTX 4090 A and NVIDIA GeForce RTX 4090 B, which it was given');
+  });
+
+  test('is refused in words that name what it was given', () => {
+    const full = two({}, { usedMb: 9_000, foreignMb: 9_000 });
+    const onOne = refusalOf(planOn(['B'], full));
+    expect(onOne.code).toBe('not-enough-vram');
+    expect(onOne.message).toContain('service/tts needs 4,000 MB on the GPU that it was given, and');
+    expect(onOne.message).not.toContain('RTX 4090 A has');
+    expect(refusalOf(planOn(['A', 'B'], full)).message).toContain('on each GPU that it was given');
+    const small = refusalOf(planOn(['A', 'B'], two({}, { totalMb: 4_096 })));
+    expect(small.code).toBe('never-fits');
+    expect(small.message).toContain('RTX 4090 B has 4,096 MB, of which 3,584 MB after the reserve');
+    expect(refusalOf(planOn(['B'], two({}, { quarantine: 'it keeps memory' }))).code).toBe('device-quarantined');
+  });
+
+  test('on a host with one GPU plans as any other', () => {
+    const [card] = two();
+    const tts = (change: Partial<TenantObservation>) =>
+      planResidency(
+        host([tenant('service/tts', { kind: 'service', driver: 'docker', ...change })], card && [card], {
+          drivers: [docker],
+        }),
+        wanted,
+        policy(),
+      );
+    expect(tts({ givenGpus: ['A'] })).toEqual(tts({}));
+    expect(tts({ chargeMb: 20_000, givenGpus: ['A'] })).toMatchObject({ refusal: { code: 'never-fits' } });
+  });
+});
+
 describe('an embedder on a GPU', () => {
   const soft = target({ [EMBEDDER]: { place: 'gpu-if-room', minFreeMb: 1024, notBeside: [] } });
 
