@@ -73,10 +73,8 @@ function entriesOf(call: Conclusion, formerMode: string): NewEntry[] {
   }
   const failed = failedTenant(call);
   if (failed !== null) {
-    const type = outcome.failure?.type;
-    const isUnload = type === FAILURE.unloadFailed || type === FAILURE.unloadTimeout || type === FAILURE.notReclaimed;
     entries.push({
-      type: isService(failed) ? 'service_failed' : isUnload ? 'unload_failed' : 'load_failed',
+      type: isService(failed) ? 'service_failed' : isUnload(call, failed) ? 'unload_failed' : 'load_failed',
       subject: failed,
       message: outcome.summary,
       workflowId,
@@ -91,6 +89,17 @@ function entriesOf(call: Conclusion, formerMode: string): NewEntry[] {
     details: { goal, requestedBy, outcome, plan },
   });
   return entries;
+}
+
+const OF_UNLOADS: string[] = [FAILURE.unloadFailed, FAILURE.unloadTimeout, FAILURE.notReclaimed];
+const OF_BOTH: string[] = [FAILURE.premiseGone, FAILURE.driverUnavailable, FAILURE.agentAway];
+
+/** Whether the step that failed was an unload: its failure tells, or else what was planned for the tenant. */
+function isUnload({ outcome, plan }: Conclusion, tenant: string): boolean {
+  const type = outcome.failure?.type ?? '';
+  if (!OF_BOTH.includes(type)) return OF_UNLOADS.includes(type);
+  const steps = plan?.kind === 'plan' ? plan.steps : [];
+  return steps.find((step) => step.tenant === tenant)?.kind === 'unload';
 }
 
 /** M12: to ask that a model is loaded is a request for it, also when it was loaded already. */

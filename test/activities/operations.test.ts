@@ -8,7 +8,7 @@ import type { Conclusion } from '../../src/contracts/activities.js';
 import { FAILURE } from '../../src/contracts/failures.js';
 import { agentOnFakes, CARD } from '../agent/pieces.js';
 import { policy } from '../domain/planner/hosts.js';
-import { call, environment, failureOf, hasty, load, NAME, outcome, run, VLM } from './calls.js';
+import { call, environment, failureOf, hasty, load, NAME, outcome, run, unload, VLM } from './calls.js';
 
 afterEach(() => {
   vi.useRealTimers();
@@ -234,6 +234,18 @@ describe('the conclusion', () => {
     const refused = outcome({ status: 'refused' });
     await run(one.conclude, conclusion({ operation: { workflowId: 'w', runId: 'r' }, outcome: refused, mode: null }));
     expect(one.agent.journal.read().at(-1)).toMatchObject({ type: 'operation', details: { runId: 'r' } });
+  });
+
+  it.each([
+    [load(), 'load_failed'],
+    [unload, 'unload_failed'],
+  ])('of a step that Ollama did not answer says what was planned: %s', async (step, event) => {
+    const one = await operating();
+    const failure = { type: FAILURE.driverUnavailable, message: 'Ollama does not answer', remedy: null };
+    const plan = { kind: 'plan' as const, steps: [step], because: '', displaced: [], rejected: [], expectedMs: 0 };
+    const failed = outcome({ status: 'failed', failure, failedTenant: VLM });
+    await run(one.conclude, conclusion({ outcome: failed, plan, mode: null }));
+    expect(one.agent.journal.read().map((entry) => entry.type)).toEqual([event, 'operation']);
   });
 
   it('of an idle unload says so, if it unloaded', async () => {

@@ -1,100 +1,24 @@
 /** The judge of the random sequences can fail: each thing that it looks for, done once by a doctored record. */
 import { describe, expect, it } from 'vitest';
-import type { JournalEntry } from '../../src/contracts/journal.js';
-import type { RecordEntry, RecordEvent } from '../../src/simulator/record.js';
-import { type Evidence, judge } from './judge.js';
-import type { StepWindow } from './operations.js';
-import { emptyTrace } from './trace.js';
-
-const VLM = 'qwen3-vl:8b';
-const GPU = 'GPU-1';
-const at = (ms: number): string => new Date(ms).toISOString();
-
-/** Each event a second after the one before, from second 1 on. */
-const recordOf = (...events: RecordEvent[]): RecordEntry[] =>
-  events.map((event, index) => ({ seq: index + 1, atMs: (index + 1) * 1_000, at: at((index + 1) * 1_000), ...event }));
-
-const start: RecordEvent = {
-  kind: 'start',
-  preset: 'rtx4090',
-  seed: 1,
-  speed: 1,
-  cards: [{ gpu: GPU, totalMb: 24_564 }],
-};
-const runner = { holderKind: 'runner', name: 'ollama', gpu: GPU } as const;
-const loadStart = (holder = 'r1', model = VLM): RecordEvent => ({
-  kind: 'load-start',
-  model,
-  holder,
-  sizeMb: 10_500,
-  vramMb: { [GPU]: 10_500 },
-  numCtx: 2_048,
-});
-const loadEnd = (holder = 'r1', model = VLM): RecordEvent => ({
-  kind: 'load-end',
-  model,
-  holder,
-  outcome: 'loaded',
-  error: null,
-});
-const unloadStart = (holder = 'r1', model = VLM): RecordEvent => ({
-  kind: 'unload-start',
-  model,
-  holder,
-  reason: 'asked',
-});
-const gone = (holder = 'r1', model = VLM): RecordEvent => ({ kind: 'gone', model, holder });
-const request = (kind: 'request-start' | 'request-end'): RecordEvent =>
-  kind === 'request-start'
-    ? { kind, request: 1, path: '/api/generate', model: VLM }
-    : { kind, request: 1, path: '/api/generate', model: VLM, status: 200, aborted: false };
-const took = (change: Partial<Extract<RecordEvent, { kind: 'allocated' | 'freed' }>> = {}): RecordEvent => ({
-  kind: 'allocated',
-  holder: 'r1',
-  ...runner,
-  mb: 10_500,
-  holderMb: 10_500,
-  usedMb: 10_500,
-  ...change,
-});
-
-/** A step from one second of the record to another. */
-const step = (from: number, to: number, change: Partial<StepWindow> = {}): StepWindow => ({
-  workflowId: 'mode/h/1',
-  runId: 'run-1',
-  kind: 'load',
-  tenant: `model/${VLM}`,
-  devices: [GPU, 'cpu'],
-  epochs: { [GPU]: 1, cpu: 1 },
-  fromMs: from * 1_000,
-  toMs: to * 1_000,
-  ended: 'completed',
-  ...change,
-});
-
-const entry = (second: number, change: Partial<JournalEntry>): JournalEntry => ({
-  sequence: second,
-  time: at(second * 1_000),
-  type: 'operation',
-  subject: null,
-  message: '',
-  workflowId: 'mode/h/1',
-  details: {},
-  ...change,
-});
-
-const loaded = (second: number): JournalEntry => entry(second, { type: 'model_loaded', subject: `model/${VLM}` });
-
-const evidence = (change: Partial<Evidence>): Evidence => ({
-  record: [],
-  journal: [],
-  windows: [],
-  trace: emptyTrace(),
-  calm: true,
-  vlm: VLM,
-  idleTimeoutSeconds: 300,
-  ...change,
-});
+import {
+  entry,
+  evidence,
+  GPU,
+  gone,
+  loadEnd,
+  loaded,
+  loadStart,
+  recordOf,
+  request,
+  runner,
+  start,
+  step,
+  took,
+  unloadStart,
+  VLM,
+} from './doctored.js';
+import type { Evidence } from './evidence.js';
+import { judge } from './judge.js';
 
 describe('the judge', () => {
   it('has nothing to say of a load within its step, with its event', () => {

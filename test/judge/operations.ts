@@ -1,20 +1,54 @@
-/** The operations of a host as the Temporal server's histories tell them: which step ran from when to when. */
+/** The operations of a host as the Temporal server's histories tell them: who had the turn, which step ran when. */
 import type { Client } from '@temporalio/client';
 import { vi } from 'vitest';
 import type { JournalEntry } from '../../src/contracts/journal.js';
-import type { Epochs } from '../../src/contracts/operation.js';
+import { SIGNAL } from '../../src/contracts/messages.js';
+import type {
+  Epochs,
+  OperationGoal,
+  OperationOutcome,
+  TurnRelease,
+  TurnRequest,
+} from '../../src/contracts/operation.js';
+
+/** One request for a turn, and what came of it. Times are epoch ms on the server's clock; null: it never was. */
+export interface OperationRun {
+  workflowId: string;
+  runId: string;
+  goal: OperationGoal;
+  priority: number;
+  startedMs: number;
+  /** When the host had its request. */
+  askedMs: number | null;
+  grantedMs: number | null;
+  /** When it was told to give up: superseded, or cancelled. */
+  gaveUpMs: number | null;
+  releasedMs: number | null;
+  outcome: OperationOutcome | null;
+}
 
 export interface StepWindow {
   workflowId: string;
   runId: string;
   kind: 'load' | 'unload' | 'move';
   tenant: string;
+  /** Where a move goes. */
+  to: string | null;
   devices: string[];
   epochs: Epochs;
   fromMs: number;
+  /** When the agent took it; null: never. */
+  startedMs: number | null;
   /** When it surely had ended: its own end, or for a cancelled one the barrier of the next observation. */
   toMs: number;
   ended: 'completed' | 'failed' | 'cancelled' | 'lost';
+  /** The type of its failure. */
+  failure: string | null;
+}
+
+export interface Operations {
+  windows: StepWindow[];
+  runs: OperationRun[];
 }
 
 const KINDS: Record<string, StepWindow['kind']> = {
@@ -32,31 +66,30 @@ const timeOf = (event: HistoryEvent): number =>
   Number(event.eventTime?.seconds ?? 0) * 1000 + Math.round((event.eventTime?.nanos ?? 0) / 1e6);
 
 interface CallInput {
-  step: { tenant: string; devices: string[] };
+  step: { tenant: string; devices: string[]; to?: string };
   epochs: Epochs;
 }
 
-function inputOf(event: HistoryEvent): CallInput {
-  const data = event.activityTaskScheduledEventAttributes?.input?.payloads?.[0]?.data;
-  return JSON.parse(Buffer.from(data ?? new Uint8Array()).toString('utf8')) as CallInput;
-}
+type Payloads = { payloads?: { data?: Uint8Array | null }[] | null } | null | undefined;
+
+const firstOf = (input: Payloads): unknown =>
+  JSON.parse(Buffer.from(input?.payloads?.[0]?.data ?? new Uint8Array()).toString('utf8'));
 
 /** The server's list of workflows runs behind what has happened, on a busy machine by seconds. */
 const LIST_MS = 20_000;
 
 /**
- * Every step of every operation of the host that began since `sinceMs` (wall clock).
+ * Every operation of the host, and every step, that had not ended before `sinceMs` (wall clock).
  * @param journal whose concluded runs must be among them
  */
-export async function stepWindows(
+export async function operationsSince(
   client: Client,
   host: string,
   sinceMs: number,
   journal: readonly JournalEntry[],
-): Promise<StepWindow[]> {
+): Promise<Operations> {
   const concluded = journal.filter(({ type }) => type === 'operation').map(({ details }) => String(details['runId']));
   const known = [...new Set(concluded)];
-  const windows: StepWindow[] = [];
   const listed = await vi.waitFor(
     async () => {
       const found = await operationsOf(client, host, sinceMs);
@@ -66,15 +99,29 @@ export async function stepWindows(
     },
     { timeout: LIST_MS, interval: 100 },
   );
-  for (const { workflowId, runId } of listed) {
-    const history = await client.workflow.getHandle(workflowId, runId).fetchHistory();
-    windows.push(...windowsOf(workflowId, runId, history.events ?? []));
-  }
-  return windows.filter((window) => window.toMs >= sinceMs).sort((a, b) => a.fromMs - b.fromMs);
+  const histories = await Promise.all(
+    listed.map(async ({ workflowId, runId }) => {
+      const { events } = await client.workflow.getHandle(workflowId, runId).fetchHistory();
+      return { workflowId, runId, events: events ?? [] };
+    }),
+  );
+  return {
+    windows: histories
+      .flatMap(windowsOf)
+      .filter(({ toMs }) => toMs >= sinceMs)
+      .sort((a, b) => a.fromMs - b.fromMs),
+    runs: histories
+      .flatMap(runsOf)
+      .filter(({ releasedMs }) => releasedMs === null || releasedMs >= sinceMs)
+      .sort((a, b) => a.startedMs - b.startedMs),
+  };
 }
 
+/** One that is listed may have begun so much earlier, and have ended since. */
+const BEFORE_MS = 10_000;
+
 async function operationsOf(client: Client, host: string, sinceMs: number) {
-  const since = new Date(sinceMs - 1_000).toISOString();
+  const since = new Date(sinceMs - BEFORE_MS).toISOString();
   const query = `VramflowHost = "${host}" AND (StartTime >= "${since}" OR WorkflowType = "idleUnload")`;
   const found: { workflowId: string; runId: string }[] = [];
   for await (const { workflowId, runId, type } of client.workflow.list({ query })) {
@@ -83,7 +130,52 @@ async function operationsOf(client: Client, host: string, sinceMs: number) {
   return found;
 }
 
-function windowsOf(workflowId: string, runId: string, events: HistoryEvent[]): StepWindow[] {
+interface RunHistory {
+  workflowId: string;
+  runId: string;
+  events: HistoryEvent[];
+}
+
+function runsOf({ workflowId, runId, events }: RunHistory): OperationRun[] {
+  const runs: OperationRun[] = [];
+  const asks = new Map<string, OperationRun>();
+  for (const event of events) {
+    const latest = runs.at(-1);
+    const sent = event.signalExternalWorkflowExecutionInitiatedEventAttributes;
+    if (sent?.signalName === SIGNAL.requestTurn) {
+      const { goal, priority, startedAtMs = timeOf(event) } = firstOf(sent.input) as TurnRequest;
+      const run: OperationRun = {
+        workflowId,
+        runId,
+        goal,
+        priority,
+        startedMs: startedAtMs,
+        askedMs: null,
+        grantedMs: null,
+        gaveUpMs: null,
+        releasedMs: null,
+        outcome: null,
+      };
+      runs.push(run);
+      asks.set(String(event.eventId), run);
+    }
+    if (latest === undefined) continue;
+    if (sent?.signalName === SIGNAL.releaseTurn) {
+      latest.releasedMs = timeOf(event);
+      latest.outcome = (firstOf(sent.input) as TurnRelease).outcome;
+    }
+    const asked = asks.get(String(event.externalWorkflowExecutionSignaledEventAttributes?.initiatedEventId));
+    if (asked !== undefined) asked.askedMs = timeOf(event);
+    const heard = event.workflowExecutionSignaledEventAttributes?.signalName;
+    if (heard === SIGNAL.turnGranted) latest.grantedMs ??= timeOf(event);
+    if (heard === SIGNAL.superseded || event.workflowExecutionCancelRequestedEventAttributes) {
+      latest.gaveUpMs ??= timeOf(event);
+    }
+  }
+  return runs;
+}
+
+function windowsOf({ workflowId, runId, events }: RunHistory): StepWindow[] {
   const open = new Map<string, StepWindow>();
   const windows: StepWindow[] = [];
   /** Those that were told to end but whose end only the next observation proves. */
@@ -110,24 +202,32 @@ function windowsOf(workflowId: string, runId: string, events: HistoryEvent[]): S
       if (name === 'observe') observations.add(id);
       const kind = KINDS[name];
       if (kind === undefined) continue;
-      const { step, epochs } = inputOf(event);
+      const { step, epochs } = firstOf(scheduled.input) as CallInput;
       const fromMs = timeOf(event);
       const window: StepWindow = {
         workflowId,
         runId,
         kind,
         tenant: step.tenant,
+        to: step.to ?? null,
         devices: step.devices,
         epochs,
         fromMs,
+        startedMs: null,
         toMs: Number.POSITIVE_INFINITY,
         ended: 'lost',
+        failure: null,
       };
       open.set(id, window);
       windows.push(window);
     }
+    const started = open.get(String(event.activityTaskStartedEventAttributes?.scheduledEventId));
+    if (started !== undefined) started.startedMs = timeOf(event);
+    const failed = event.activityTaskFailedEventAttributes;
+    const broken = open.get(String(failed?.scheduledEventId));
+    if (broken !== undefined) broken.failure = failed?.failure?.applicationFailureInfo?.type ?? null;
     close(event.activityTaskCompletedEventAttributes?.scheduledEventId, event, 'completed');
-    close(event.activityTaskFailedEventAttributes?.scheduledEventId, event, 'failed');
+    close(failed?.scheduledEventId, event, 'failed');
     close(event.activityTaskTimedOutEventAttributes?.scheduledEventId, event, 'lost');
     close(event.activityTaskCanceledEventAttributes?.scheduledEventId, event, 'cancelled');
   }

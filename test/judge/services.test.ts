@@ -45,11 +45,14 @@ const step = (workflowId: string, kind: StepWindow['kind'], name: string, from: 
   runId: workflowId,
   kind,
   tenant: `service/${name}`,
+  to: null,
   devices: [GPU],
   epochs: { [GPU]: 1 },
   fromMs: START + from,
+  startedMs: START + from,
   toMs: START + to,
   ended: 'completed',
+  failure: null,
 });
 
 const judged = (record: RecordEntry[], windows: StepWindow[], killed: number[] = []): string[] => {
@@ -135,23 +138,37 @@ describe('what is wanted in the end', () => {
     services: { a: { vramMb: 1, priority: 1 }, b: { vramMb: 1, priority: 1 } },
     phases: { one: ['a'] },
   };
+  /** An operation that took the second from 100 s on. */
   const ended = (goal: object, status: string, more: object = {}): JournalEntry =>
-    ({ details: { goal, outcome: { status, steps: [], displaced: [], ...more } } }) as unknown as JournalEntry;
+    ({
+      time: new Date(START + 101_000).toISOString(),
+      details: { goal, outcome: { status, steps: [], displaced: [], totalMs: 1_000, ...more } },
+    }) as unknown as JournalEntry;
   const phase = ended({ kind: 'phase', phase: 'one' }, 'done');
+  const failedPhase = ended({ kind: 'phase', phase: 'one' }, 'failed');
   const serviceGoal = (name: string, verb: string) => ({ kind: 'service', tenant: `service/${name}`, verb });
+  const wanted = (operations: JournalEntry[], events: [ms: number, event: RecordEvent][] = []) =>
+    wantedAfter(operations, pipeline, recordOf(events));
 
   it('is what the phase lists, what was started since, and not what was displaced or stopped', () => {
-    expect(wantedAfter([phase], pipeline).must).toEqual(new Set(['a']));
+    expect(wanted([phase]).must).toEqual(new Set(['a']));
     const b = ended(serviceGoal('b', 'start'), 'done', { displaced: ['service/a'] });
-    expect(wantedAfter([phase, b], pipeline)).toEqual({ must: new Set(['b']), may: new Set() });
-    expect(wantedAfter([phase, ended(serviceGoal('a', 'stop'), 'done')], pipeline).must).toEqual(new Set());
+    expect(wanted([phase, b])).toEqual({ must: new Set(['b']), may: new Set() });
+    expect(wanted([phase, ended(serviceGoal('a', 'stop'), 'done')]).must).toEqual(new Set());
   });
 
-  it('leaves open what an operation left that failed; a refusal changes nothing', () => {
-    expect(wantedAfter([phase, ended(serviceGoal('a', 'stop'), 'cancelled')], pipeline).may).toEqual(new Set(['a']));
-    expect(wantedAfter([phase, ended(serviceGoal('b', 'start'), 'refused')], pipeline)).toEqual({
+  it('leaves open what a stop left that failed; a refusal changes nothing', () => {
+    expect(wanted([phase, ended(serviceGoal('a', 'stop'), 'cancelled')]).may).toEqual(new Set(['a']));
+    expect(wanted([phase, ended(serviceGoal('b', 'start'), 'refused')])).toEqual({
       must: new Set(['a']),
       may: new Set(),
     });
+  });
+
+  it('stays so where an operation that failed left it alone, and is open where it did not', () => {
+    expect(wanted([phase, failedPhase])).toEqual({ must: new Set(['a']), may: new Set() });
+    expect(wanted([failedPhase], [[1_000, start('b', 8)]])).toEqual({ must: new Set(['b']), may: new Set() });
+    const came = wanted([phase, failedPhase], [[100_500, start('b', 8)]]);
+    expect(came).toEqual({ must: new Set(['a']), may: new Set(['b']) });
   });
 });

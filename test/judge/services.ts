@@ -4,8 +4,10 @@ import { serviceTenant } from '../../src/contracts/names.js';
 import type { RecordEntry } from '../../src/simulator/record.js';
 import { livingServices } from '../system/mediaPipeline.js';
 import type { System } from '../system/system.js';
-import { memory, oneAfterTheOther } from './judge.js';
-import { type StepWindow, stepWindows } from './operations.js';
+import { END_NOTED_MS, SLACK_MS } from './evidence.js';
+import { memory } from './memory.js';
+import { operationsSince, type StepWindow } from './operations.js';
+import { oneAfterTheOther } from './order.js';
 import type { Trace } from './trace.js';
 
 export interface ServiceTrace extends Trace {
@@ -23,11 +25,6 @@ export interface ServiceEvidence {
   priorities: Record<string, number>;
 }
 
-/** Between the processes' clocks and the order in which they write down: ms. */
-const SLACK_MS = 150;
-/** The record notes the end of a process half-way through the return of its memory: real ms, at speed 1 and above. */
-const END_NOTED_MS = 1_500;
-
 /** P8, law 4: complains as soon as two processes of one service live. */
 export function watchForTwins(system: System, names: readonly string[], complain: (what: string) => void): void {
   system.simulator.gpuHost.onChange(() => {
@@ -43,8 +40,8 @@ export async function judgeServices(
   trace: ServiceTrace,
   priorities: Record<string, number>,
 ): Promise<string[]> {
-  const journal = (await system.journal()).filter(({ sequence }) => sequence > trace.firstJournal);
-  const windows = await stepWindows(system.client, system.host, trace.startedMs, journal);
+  const journal = await system.journalAfter(trace.firstJournal);
+  const { windows } = await operationsSince(system.client, system.host, trace.startedMs, journal);
   return judgeServiceEvidence({ record: system.simulator.record(), journal, windows, trace, priorities });
 }
 

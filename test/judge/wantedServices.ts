@@ -3,8 +3,10 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { JournalEntry } from '../../src/contracts/journal.js';
 import { isService, tenantName } from '../../src/contracts/names.js';
 import type { OperationGoal, OperationOutcome } from '../../src/contracts/operation.js';
+import type { RecordEntry } from '../../src/simulator/record.js';
 import { livingServices, type ServiceFigures, serviceStates } from '../system/mediaPipeline.js';
 import type { System } from '../system/system.js';
+import { isOf, timeOf, wall } from './evidence.js';
 
 export interface Wanted {
   must: Set<string>;
@@ -22,16 +24,23 @@ interface Ended {
   outcome: OperationOutcome;
 }
 
-/** @param operations the journal's, oldest first, from a host on which nothing ran and nothing was wanted */
-export function wantedAfter(operations: JournalEntry[], { services, phases }: Pipeline): Wanted {
+/**
+ * @param operations the journal's, oldest first, from a host on which nothing ran and nothing was wanted
+ * @param record tells what an operation that did not end well left alone
+ */
+export function wantedAfter(
+  operations: JournalEntry[],
+  { services, phases }: Pipeline,
+  record: readonly RecordEntry[],
+): Wanted {
   const wanted: Wanted = { must: new Set(), may: new Set() };
   const move = (name: string, where: 'must' | 'may' | null): void => {
     wanted.must.delete(name);
     wanted.may.delete(name);
     if (where !== null) wanted[where].add(name);
   };
-  for (const { details } of operations) {
-    const { goal, outcome } = details as unknown as Ended;
+  for (const entry of operations) {
+    const { goal, outcome } = entry.details as unknown as Ended;
     if (goal.kind !== 'phase' && goal.kind !== 'service') continue;
     const asked = goal.kind === 'service' ? [tenantName(goal.tenant)] : (phases[goal.phase] ?? []);
     const touched = outcome.steps
@@ -40,7 +49,13 @@ export function wantedAfter(operations: JournalEntry[], { services, phases }: Pi
       .map(tenantName);
     if (outcome.status === 'refused' && touched.length === 0) continue;
     if (outcome.status !== 'done') {
-      for (const name of goal.kind === 'phase' ? Object.keys(services) : [...asked, ...touched]) move(name, 'may');
+      const toldMs = timeOf(entry);
+      for (const name of goal.kind === 'phase' ? Object.keys(services) : [...asked, ...touched]) {
+        const life = lifeDuring(record, name, { fromMs: toldMs - outcome.totalMs, toMs: toldMs });
+        // What stood all the while still is wanted as it was, and what ran through it is there: only a stop lets it go.
+        if (life === 'changed' || (goal.kind === 'service' && goal.verb !== 'start')) move(name, 'may');
+        else if (life === 'ran') move(name, 'must');
+      }
     } else if (goal.kind === 'phase') {
       for (const name of Object.keys(services)) move(name, asked.includes(name) ? 'must' : null);
     } else {
@@ -50,6 +65,24 @@ export function wantedAfter(operations: JournalEntry[], { services, phases }: Pi
   }
   return wanted;
 }
+
+/** What the record says of a service around an operation: it ran all the while, or did not at all, or came or went. */
+function lifeDuring(
+  record: readonly RecordEntry[],
+  name: string,
+  { fromMs, toMs }: { fromMs: number; toMs: number },
+): 'ran' | 'absent' | 'changed' {
+  let living = 0;
+  for (const entry of record.filter(isOf('process-start', 'process-end'))) {
+    if (entry.holderKind !== 'service' || entry.name !== name || wall(entry) > toMs + AROUND_MS) continue;
+    if (wall(entry) >= fromMs - AROUND_MS) return 'changed';
+    living += entry.kind === 'process-start' ? 1 : -1;
+  }
+  return living > 0 ? 'ran' : 'absent';
+}
+
+/** What happens this close to an operation may be its doing, or be unseen by it. */
+const AROUND_MS = 1_500;
 
 const LOOK_MS = 100;
 
@@ -75,10 +108,11 @@ async function complaintsAtRest(system: System, pipeline: Pipeline, firstJournal
   const state = await system.hostState();
   const status = await system.status();
   const states = await serviceStates(system);
-  const journal = (await system.journal()).filter(({ sequence }) => sequence > firstJournal);
+  const journal = await system.journalAfter(firstJournal);
   const { must, may } = wantedAfter(
     journal.filter(({ type }) => type === 'operation'),
     pipeline,
+    system.simulator.record(),
   );
   const complaints: string[] = [];
   const expect = (holds: boolean, what: string): void => {
@@ -99,16 +133,9 @@ async function complaintsAtRest(system: System, pipeline: Pipeline, firstJournal
       expect(said === 'ready', `${name} runs, its state is ${said}`);
     } else {
       expect(said === 'stopped' || said === 'failed', `${name} does not run, its state is ${said}`);
-      // One that failed waits for its next try (P8), and by itself the host pushes nobody out.
-      const failed = journal.some(
-        ({ type, subject, details }) =>
-          type === 'service_failed' && subject === `service/${name}` && details['failure'] !== undefined,
-      );
+      // By itself the host pushes nobody out.
       const fits = freeMb >= vramMb + system.config.reserve_mb;
-      expect(
-        !must.has(name) || (said === 'failed' && failed) || !fits,
-        `${name} is wanted, and does not run (${said})`,
-      );
+      expect(!must.has(name) || !fits, `${name} is wanted, and does not run (${said})`);
     }
   }
   return complaints;

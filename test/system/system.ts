@@ -75,6 +75,8 @@ export interface System {
   status(): Promise<Status>;
   hostState(): Promise<HostState>;
   journal(...types: JournalType[]): Promise<JournalEntry[]>;
+  /** The entries after one, by its sequence number. */
+  journalAfter(sequence: number): Promise<JournalEntry[]>;
   startAgent(): Promise<void>;
   startControl(): void;
   /** Resolves when the condition holds; looks every 50 ms. @throws with the last status when the bound passes */
@@ -165,9 +167,10 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
       return state;
     },
     async journal(...types) {
-      const entries = await api().get<JournalEntry[]>('/v1/journal?limit=5000');
+      const entries = await system.journalAfter(0);
       return types.length === 0 ? entries : entries.filter((entry) => types.includes(entry.type));
     },
+    journalAfter: (sequence) => api().get<JournalEntry[]>(`/v1/journal?after=${sequence}&limit=5000`),
     async startAgent() {
       const agent = startWorker('agent', env);
       system.agent = agent;

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 
 /** Models are named by their place in the host's list, so that one sequence fits every host; 0 is the VLM. */
 export type Action =
-  | { do: 'mode'; mode: 'idle' | 'recording' | 'autopilot'; via: 'client' | 'signal' }
-  | { do: 'load' | 'unload'; model: number }
+  | { do: 'mode'; mode: 'idle' | 'recording' | 'autopilot'; via: 'client' | 'signal'; priority: number }
+  | { do: 'load' | 'unload'; model: number; priority: number }
   | { do: 'clip'; device: 'cpu' | 'cuda' }
   | { do: 'generate'; model: number; leaves: boolean }
   | { do: 'embed' }
@@ -31,6 +31,9 @@ export const MODELS = 3;
 const model = fc.nat(MODELS - 1).map((n) => (n === 1 ? 0 : n));
 const exact = (action: Action): fc.Arbitrary<Action> => fc.constant(action);
 
+/** Who waits is served by priority, then arrival (M11). A signal has that of its host. */
+const priority = fc.constantFrom(50, 50, 50, 20, 80);
+
 const caller: fc.Arbitrary<Action> = fc.oneof(
   {
     weight: 6,
@@ -38,9 +41,13 @@ const caller: fc.Arbitrary<Action> = fc.oneof(
       do: fc.constant('mode' as const),
       mode: fc.constantFrom('idle' as const, 'recording' as const, 'autopilot' as const, 'recording' as const),
       via: fc.constantFrom('client' as const, 'client' as const, 'signal' as const),
+      priority,
     }),
   },
-  { weight: 4, arbitrary: fc.record({ do: fc.constantFrom('load' as const, 'unload' as const), model: fc.nat(2) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constantFrom('load' as const, 'unload' as const), model: fc.nat(2), priority }),
+  },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('clip' as const), device: fc.constantFrom('cpu', 'cuda') }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('generate' as const), model, leaves: fc.boolean() }) },
   { weight: 1, arbitrary: exact({ do: 'embed' }) },

@@ -6,15 +6,19 @@ import { vi } from 'vitest';
 import { hostWorkflow } from '../../../src/activities/control.js';
 import { SIGNAL } from '../../../src/contracts/messages.js';
 import { CONTROL_QUEUE, modelTenant, SEARCH_ATTRIBUTES, workflowId } from '../../../src/contracts/names.js';
-import type { OperationGoal, OperationOutcome } from '../../../src/contracts/operation.js';
+import type { OperationOutcome } from '../../../src/contracts/operation.js';
+import { type AskedGoal, startOf } from '../../../src/contracts/start.js';
 import type { Status } from '../../../src/contracts/status.js';
 import type { GpuProcess } from '../../../src/simulator/gpuHost.js';
-import { beginTrace, type DirectCall, emptyTrace, type Told, type Trace } from '../../judge/trace.js';
+import { beginTrace, type DirectCall, emptyTrace, type Generated, type Told, type Trace } from '../../judge/trace.js';
+import { isQuiet } from '../../system/operations.js';
 import type { System } from '../../system/system.js';
 import type { Action, Sequence } from './actions.js';
 
 const AT_ONCE = 4;
 const LOOK_MS = 150;
+/** A GPU in quarantine is free again by then. */
+const RESET_MS = 60_000;
 /** A signal's operation has begun by then, also on a busy machine and after other switches. */
 const HEARD_MS = 30_000;
 /** An embedding of CLIP ViT-B/32. */
@@ -35,15 +39,25 @@ export class RandomHost {
     readonly models: string[],
   ) {}
 
-  /** From a known beginning, so that a seed says all: nothing loaded, CLIP on the CPU, mode idle. */
+  /**
+   * From a known beginning, so that a seed says all: nothing loaded, CLIP on the CPU, mode idle, nothing by hand.
+   * @throws when that cannot be had
+   */
   async reset(): Promise<void> {
-    for (const { model } of this.system.simulator.ollama.runners) {
-      await this.operate({ kind: 'model', tenant: modelTenant(model.name), verb: 'unload', demand: false });
-    }
-    const { clip_device: device } = await this.system.status();
-    if (device !== 'cpu') await this.operate({ kind: 'embedder', device: 'cpu' });
-    // Ends what was asked for by hand, too.
-    await this.operate({ kind: 'mode', mode: 'idle' });
+    this.handles = [];
+    await this.must({ kind: 'phase', phase: 'none' });
+    const { intents } = await this.system.hostState();
+    if (intents.mode !== 'idle' || intents.embedderByHand !== null) await this.must({ kind: 'mode', mode: 'idle' });
+    await isQuiet(this.system);
+  }
+
+  /** Again and again: what the former sequence left may take its time. */
+  private must(goal: AskedGoal): Promise<void> {
+    const once = async (): Promise<void> => {
+      const { outcome, error } = await this.operate(goal);
+      if (outcome?.status !== 'done') throw new Error(`the host cannot be emptied: ${outcome?.summary ?? error}`);
+    };
+    return vi.waitFor(once, { timeout: RESET_MS, interval: 1_000 });
   }
 
   async play(sequence: Sequence): Promise<Trace> {
@@ -59,7 +73,7 @@ export class RandomHost {
         if (moment.next === 'wait-for-all') await Promise.all(this.running);
         if (moment.next === 'wait-for-one' && this.running.size > 0) await Promise.race(this.running);
       }
-      this.calm();
+      this.quieten(sequence.calm);
       await Promise.all(this.running);
       await this.embed();
     } finally {
@@ -69,14 +83,14 @@ export class RandomHost {
     return this.trace;
   }
 
-  /** Ends every disturbance: faults, strangers, an Ollama that is down, runners that outlived it, hung callers. */
-  private calm(): void {
+  /** Ends every disturbance: faults, strangers, an Ollama that is down, runners that outlived it, callers that may hang. */
+  private quieten(isCalm: boolean): void {
     const { faults, ollama, gpuHost } = this.system.simulator;
     if (faults.list().length > 0) this.disturbed();
     faults.clear();
     for (const { process } of this.strangers) void gpuHost.end(process);
     this.strangers = [];
-    for (const leaving of this.leaving) leaving.abort();
+    if (!isCalm) for (const leaving of this.leaving) leaving.abort();
     this.leaving = [];
     if (!ollama.running) void ollama.start();
     this.endOrphans();
@@ -96,11 +110,15 @@ export class RandomHost {
     switch (action.do) {
       case 'mode':
         if (action.via === 'signal') this.track(this.awaitSignalled(action, await this.signalMode(action.mode)));
-        else this.call(action, { kind: 'mode', mode: action.mode });
+        else this.call(action, { kind: 'mode', mode: action.mode }, action.priority);
         return;
       case 'load':
       case 'unload':
-        this.call(action, { kind: 'model', tenant: this.tenant(action.model), verb: action.do, demand: false });
+        this.call(
+          action,
+          { kind: 'model', tenant: this.tenant(action.model), verb: action.do, demand: false },
+          action.priority,
+        );
         return;
       case 'clip':
         this.call(action, { kind: 'embedder', device: action.device });
@@ -163,34 +181,22 @@ export class RandomHost {
     }
   }
 
-  private call(action: Action, goal: OperationGoal): void {
+  private call(action: Action, goal: AskedGoal, priority?: number): void {
     this.track(
-      this.operate(goal).then((told) => {
+      this.operate(goal, priority).then((told) => {
         this.trace.told.push({ ...told, action: JSON.stringify(action) });
       }),
     );
   }
 
-  private async operate(goal: OperationGoal): Promise<Omit<Told, 'action'>> {
+  private async operate(goal: AskedGoal, priority = 50): Promise<Omit<Told, 'action'>> {
     const { client, host } = this.system;
     const request = randomUUID().slice(0, 8);
-    const id =
-      goal.kind === 'mode'
-        ? workflowId.modeTransition(host, request)
-        : workflowId.modelOperation(
-            host,
-            goal.kind === 'model' ? goal.tenant.slice(6) : 'clip',
-            goal.kind === 'model'
-              ? goal.verb
-              : goal.kind === 'embedder' && goal.device === 'cpu'
-                ? 'move-cpu'
-                : 'move-cuda',
-            request,
-          );
-    const handle = await client.workflow.start(goal.kind === 'mode' ? 'modeTransition' : 'modelOperation', {
+    const { workflow, workflowId: id } = startOf(host, goal, request);
+    const handle = await client.workflow.start(workflow, {
       workflowId: id,
       taskQueue: CONTROL_QUEUE,
-      args: [{ host, goal, requestedBy: 'a random sequence', priority: 50 }],
+      args: [{ host, goal, requestedBy: 'a random sequence', priority }],
       searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
     });
     this.handles.push(handle);
@@ -226,18 +232,28 @@ export class RandomHost {
   private async generate(action: Action & { do: 'generate' }): Promise<void> {
     const leaving = new AbortController();
     this.leaving.push(leaving);
-    const told: Told = { action: JSON.stringify(action), workflowId: null, outcome: null, error: null };
+    const asked: Generated = {
+      model: this.models[action.model] ?? '',
+      fromMs: Date.now(),
+      toMs: 0,
+      left: false,
+      error: null,
+      hasText: false,
+    };
     try {
-      const body = { model: this.models[action.model], prompt: 'what is on the screen?' };
+      const body = { model: asked.model, prompt: 'what is on the screen?' };
       for await (const line of this.system.agentApi.lines('/v1/generate', { body, signal: leaving.signal })) {
-        const part = JSON.parse(line) as { error?: { message: string }; text?: string };
-        if (part.error) told.error = part.error.message;
+        const part = JSON.parse(line) as { error?: Generated['error']; text?: string };
+        asked.error = part.error ?? asked.error;
+        asked.hasText ||= Boolean(part.text);
         if (action.leaves && part.text) leaving.abort();
       }
     } catch (error) {
-      told.error = leaving.signal.aborted ? 'left' : String(error);
+      asked.error = { code: 'no-answer', message: String(error) };
     }
-    this.trace.told.push(told);
+    asked.left = leaving.signal.aborted;
+    asked.toMs = Date.now();
+    this.trace.generated.push(asked);
   }
 
   /** M8: whatever moves, an embedding is valid, and equal to the first one within tolerance. */

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
+import { vi } from 'vitest';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, serviceTenant } from '../../../src/contracts/names.js';
 import { type AskedGoal, startOf } from '../../../src/contracts/start.js';
 import type { GpuProcess } from '../../../src/simulator/gpuHost.js';
@@ -14,6 +15,10 @@ import type { System } from '../../system/system.js';
 import type { Action, Sequence } from './actions.js';
 
 const AT_ONCE = 4;
+/** A GPU in quarantine is free again by then. */
+const RESET_MS = 60_000;
+/** The wait before the next try is some seconds by then. */
+const MANY_FAILURES = 3;
 /** What the desktop may take meanwhile, MB. */
 const MARGIN_MB = 700;
 
@@ -29,6 +34,8 @@ export class RandomServiceHost {
   private running = new Set<Promise<void>>();
   private handles: WorkflowHandle[] = [];
   private trace: ServiceTrace = { ...emptyTrace(), killed: new Set() };
+  /** By service, since it stopped while it was well. */
+  private readonly failures = new Map<string, number>();
   private readonly names: string[];
   private readonly phases: string[];
 
@@ -44,10 +51,32 @@ export class RandomServiceHost {
   /** From a known beginning, so that a seed says all: nothing runs and nothing is wanted. @throws when that cannot be had */
   async reset(): Promise<void> {
     this.handles = [];
-    await this.operate({ kind: 'phase', phase: 'none' }).catch((error: unknown) => {
-      const cause = error instanceof WorkflowFailedError ? error.cause : error;
-      throw new Error(`the host cannot be emptied: ${cause instanceof Error ? cause.message : String(cause)}`);
-    });
+    await this.must({ kind: 'phase', phase: 'none' });
+    await this.forgetFailures();
+  }
+
+  /** A service that failed often waits ever longer before its next try (P8): one that stops while it is well begins anew. */
+  private async forgetFailures(): Promise<void> {
+    for (const { type, subject } of await this.system.journalAfter(this.trace.firstJournal)) {
+      if (type !== 'service_failed' && type !== 'service_unhealthy') continue;
+      this.failures.set(subject ?? '', (this.failures.get(subject ?? '') ?? 0) + 1);
+    }
+    for (const [tenant, count] of this.failures) {
+      if (count < MANY_FAILURES) continue;
+      await this.must({ kind: 'service', tenant, verb: 'start' });
+      await this.must({ kind: 'phase', phase: 'none' });
+      this.failures.delete(tenant);
+    }
+  }
+
+  /** Again and again: what the former sequence left may take its time. */
+  private must(goal: AskedGoal): Promise<void> {
+    const once = (): Promise<void> =>
+      this.operate(goal).catch((error: unknown) => {
+        const cause = error instanceof WorkflowFailedError ? error.cause : error;
+        throw new Error(`the host cannot be reset: ${cause instanceof Error ? cause.message : String(cause)}`);
+      });
+    return vi.waitFor(once, { timeout: RESET_MS, interval: 1_000 });
   }
 
   async play(sequence: Sequence): Promise<ServiceTrace> {
