@@ -51,8 +51,9 @@ function observe(
     services: [
       { name: 'tts', sight, health: { state: 'ready', detail: null, sinceMs: 0 }, gpus: ['GPU-00'], heldBack: null },
     ],
+    models: [],
     reclaims: { unproven: () => [] },
-    learned: { get: () => null },
+    learned: { mostMb: () => 0, get: () => ({}), times: () => ({}) },
     working: new Map(),
     errors: new Map(),
   } as unknown as ServiceParts;
