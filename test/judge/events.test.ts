@@ -61,6 +61,7 @@ describe('events of moves', () => {
 
   it('are true, proven by a probe, and there', () => {
     expect(judged([start, embedder('process-start'), embed])).toEqual([]);
+    expect(judged([start, embedder('process-start'), embed, embed, embed, embedder('process-end')])).toEqual([]);
     expect(judged([start, embedder('process-start')])).toEqual([expect.stringMatching(/no probe asked it there/)]);
     expect(judged([start, embed])).toContainEqual(expect.stringMatching(/^M15: CLIP is said to be on .*, and is not/));
     expect(judged([start, embedder('process-start'), embed], [])).toEqual([

@@ -131,7 +131,8 @@ export function movesAreTold(evidence: Evidence): string[] {
       .filter(isOf('embed'))
       .some((one) => one.device === device && step && isWithin(wall(one), { ...step, toMs: timeOf(entry) }));
     if (!isProbed) complaints.push(`M8: ${what}, and no probe asked it there`);
-    if (embedderOnGpu(record, timeOf(entry)) !== (to !== CPU)) complaints.push(`M15: ${what}, and is not`);
+    if (embedderOnGpu(record, timeOf(entry), to === CPU ? END_NOTED_MS : 0) !== (to !== CPU))
+      complaints.push(`M15: ${what}, and is not`);
   }
   if (!evidence.calm) return complaints;
   const moves = windows
@@ -152,13 +153,13 @@ export function movesAreTold(evidence: Evidence): string[] {
   return complaints;
 }
 
-/** By the processes of the record: whether one lives at a moment. Its end is noted a little late. */
-function embedderOnGpu(record: readonly RecordEntry[], at: number): boolean {
+/** By the processes of the record: whether one lives at a moment, without those whose end is noted so much later. */
+function embedderOnGpu(record: readonly RecordEntry[], at: number, endNotedMs: number): boolean {
   const living = new Set<string>();
   for (const entry of record.filter(isOf('process-start', 'process-end'))) {
     if (entry.holderKind !== 'embedder') continue;
     if (entry.kind === 'process-start' && wall(entry) <= at) living.add(entry.holder);
-    if (entry.kind === 'process-end' && wall(entry) <= at + END_NOTED_MS) living.delete(entry.holder);
+    if (entry.kind === 'process-end' && wall(entry) <= at + endNotedMs) living.delete(entry.holder);
   }
   return living.size > 0;
 }
