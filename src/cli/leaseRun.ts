@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { LeaseRequest } from '../contracts/lease.js';
+import type { LeaseState } from '../contracts/lease.js';
 import type { Leases } from '../gateway/leases.js';
 import { CommandTree } from './commandTree.js';
 import type { CliContext } from './context.js';
@@ -23,17 +23,21 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** A command must not go on without Temporal for longer than its lease is sure to live. */
 export const patienceOf = (ttlSeconds: number): number => Math.min(PATIENCE_MS, (ttlSeconds * 1_000) / RENEWALS);
 
-/** @returns the exit code of the command */
+/** The command sees the GPUs that it was granted and no others. @returns its exit code */
 export async function runHolding(
   leases: Leases,
-  { id, ttlSeconds }: LeaseRequest,
+  { id, ttlSeconds, gpus }: LeaseState,
   [program = '', ...args]: string[],
   { env, cwd }: CliContext,
   output: Output,
 ): Promise<number> {
   const tree = new CommandTree();
   // In the group of this process: a terminal's Ctrl-C reaches it, and it may read from the terminal.
-  const child = spawn(program, args, { stdio: 'inherit', env: tree.marked(env), cwd });
+  const child = spawn(program, args, {
+    stdio: 'inherit',
+    env: { ...tree.marked(env), CUDA_VISIBLE_DEVICES: gpus.join(',') },
+    cwd,
+  });
   tree.watch(child);
   const ended = new Promise<number>((resolve, reject) => {
     child.once('error', (error) => reject(cannotStart(program, error)));

@@ -151,7 +151,7 @@ export function leaseCommand(context: CliContext): Command {
         const state = await untilHeld(leases, request.id, waitOf(options.wait), output);
         if (state.state !== 'held') throw refusedLease(state);
         output.talk(`  ${granted(state)}`);
-        throw new Exit((await runHolding(leases, request, argv, context, output)) as ExitCode);
+        throw new Exit((await runHolding(leases, state, argv, context, output)) as ExitCode);
       };
       return inSession(command, run, patienceOf(request.ttlSeconds));
     });
