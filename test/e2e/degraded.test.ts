@@ -113,7 +113,8 @@ describe('a host whose Ollama or GPU reader goes away', { timeout: 60_000 }, () 
     );
     expectRefused(await system.cli('model', 'load', VLM), /Ollama/);
     expect(await system.json(['embed', 'text', 'a red button'])).toMatchObject({ dimension: 512 });
-    expect(changesIn(since())).toEqual([]);
+    // CLIP may have moved; no model has.
+    expect(changesIn(since()).filter(({ kind }) => kind.startsWith('load') || kind.startsWith('unload'))).toEqual([]);
     system.simulator.faults.clear();
     await system.until('recovered by itself', (status) => !status.degraded_mode, RECOVERY_MS);
     await system.until('at rest', (status) => status.turns.length === 0);

@@ -266,7 +266,8 @@ describe('real parts', () => {
           ({ degraded_mode, vlm_state, turns }) => !degraded_mode && vlm_state === 'loaded' && turns.length === 0,
           60_000,
         );
-        expect(await resident(again)).toEqual([parts.models.first]);
+        // The other model died while wanted, too.
+        expect(await resident(again)).toContain(parts.models.first);
         expect((await system.status()).execution_mode).toBe('recording');
       } finally {
         await again.stop();

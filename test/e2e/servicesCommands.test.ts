@@ -56,14 +56,17 @@ describe('the commands about services', { timeout: 120_000 }, () => {
       driver: 'native',
       priority: 40,
       vram_mb: 4_096,
+      declared_mb: 4_096,
+      seen_mb: 4_096,
       charge_mb: 4_096,
       charge_source: 'declared',
       running_for_ms: expect.any(Number),
       trouble: null,
     });
     const lines = (await text(['service', 'list'])).split('\n').map((line) => line.split(/ {2,}/));
-    expect(lines[0]).toEqual(['service', 'state', 'run by', 'priority', 'VRAM MB', 'charged MB', 'trouble']);
-    expect(lines).toContainEqual(['vidi', 'ready', 'native', '40', '4096', '4096 (declared)', '–']);
+    const titles = ['service', 'state', 'run by', 'priority', 'VRAM MB', 'declared MB', 'most seen MB', 'charged MB'];
+    expect(lines[0]).toEqual([...titles, 'trouble']);
+    expect(lines).toContainEqual(['vidi', 'ready', 'native', '40', '4096', '4096', '4096', '4096 (declared)', '–']);
   });
 
   it("service logs: the run's last lines, also by the agent's own route", async () => {
