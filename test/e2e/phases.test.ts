@@ -120,7 +120,9 @@ describe('a media pipeline whose services declare 46 GB on a 24 GB card', { time
     );
     expect((await system.journal('service_failed')).at(-1)?.message).toMatch(/cosyvoice died: .*SIGKILL/);
     await system.json(['service', 'stop', 'cosyvoice']);
-    await system.hostState().then(({ intents }) => expect(intents.wanted).not.toContain('service/cosyvoice'));
+    // The host publishes what is wanted once it has heard of the end.
+    const wanted = async () => (await system.hostState()).intents.wanted;
+    await expect.poll(wanted, { timeout: 5_000 }).not.toContain('service/cosyvoice');
   });
 
   it('a service that does not become ready is stopped, and the former residency is put back', async () => {
