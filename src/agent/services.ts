@@ -137,6 +137,8 @@ export class Services {
       const sight = await driver.start(name, { gpus, signal });
       if (sight.run !== null) this.runs.started(name, sight.run, gpus);
       this.follow(one);
+      // A stop did not end it, and now it is to stay.
+      if (one.run !== null && one.checks.health.state === 'stopping') one.checks.begin(this.sightOf(one));
       return this.comesUp(one, signal);
     });
   }

@@ -6,9 +6,9 @@
 import {
   allHandlersFinished,
   condition,
-  continueAsNew,
   getExternalWorkflowHandle,
   log,
+  makeContinueAsNewFunc,
   setCurrentDetails,
   setHandler,
   upsertMemo,
@@ -73,7 +73,9 @@ export interface GpuHostInput {
 export async function gpuHost(input: GpuHostInput): Promise<void> {
   const shell = new Host(input);
   await shell.live();
-  return continueAsNew<typeof gpuHost>({ host: input.host, carried: shell.carried() });
+  // The state is read there also before the new run's first task.
+  const goOn = makeContinueAsNewFunc<typeof gpuHost>({ memo: { [STATE_MEMO]: shell.state() } });
+  return goOn({ host: input.host, carried: shell.carried() });
 }
 
 class Host {
@@ -345,10 +347,10 @@ class Host {
     upsertSearchAttributes({ [SEARCH_ATTRIBUTES.mode]: [this.intents.mode] });
   }
 
-  private publish(): void {
+  state(): HostState {
     const { host, agent, refusedAgent, intents } = this;
     const { queue, epochs } = this.turns.turns;
-    const state: HostState = {
+    return {
       host,
       agent,
       refusedAgent,
@@ -358,6 +360,10 @@ class Host {
       queue: queue.slice(0, PUBLISHED_QUEUE),
       epochs,
     };
+  }
+
+  private publish(): void {
+    const state = this.state();
     const published = JSON.stringify(state);
     if (published === this.published) return;
     this.published = published;

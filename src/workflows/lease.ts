@@ -3,9 +3,9 @@ import {
   ApplicationFailure,
   ChildWorkflowFailure,
   condition,
-  continueAsNew,
   executeChild,
   getExternalWorkflowHandle,
+  makeContinueAsNewFunc,
   setCurrentDetails,
   setHandler,
   upsertMemo,
@@ -36,7 +36,11 @@ export async function lease(input: LeaseInput): Promise<LeaseState> {
   const one = new Lease(input);
   if (!(await one.untilHeld())) return one.state;
   if (await one.untilOver()) return one.state;
-  return continueAsNew<typeof lease>({ ...input, carried: one.carried() });
+  // The state is read there also before the new run's first task.
+  return makeContinueAsNewFunc<typeof lease>({ memo: { [STATE_MEMO]: one.state } })({
+    ...input,
+    carried: one.carried(),
+  });
 }
 
 class Lease {

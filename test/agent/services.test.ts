@@ -115,6 +115,23 @@ describe('the services of an agent', () => {
     return waits.map((wait) => Math.round(wait / 500) * 500);
   }
 
+  it('one that a stop did not end is checked anew when it is to run again', async () => {
+    vi.useFakeTimers();
+    const driver = new FakeDriver();
+    const { services, state } = servicesOn(driver);
+    const begun = services.start('one', [], never());
+    await vi.advanceTimersByTimeAsync(500);
+    await begun;
+    driver.onStop = () => Promise.resolve('stuck');
+    expect(await services.stop('one', { graceMs: 0, endMs: 5_000, signal: never() })).toBe('stuck');
+    expect(state()).toBe('stopping');
+    const again = services.start('one', [], never());
+    await vi.advanceTimersByTimeAsync(500);
+    expect((await again).health.state).toBe('ready');
+    expect(driver.runs).toBe(1);
+    await services.close();
+  });
+
   it('P8: one that becomes unhealthy again and again is started anew less and less often', async () => {
     expect(await waitsOf(4, ({ health }) => void (health.ok = false))).toEqual([1_000, 2_000, 4_000, 8_000]);
   });
