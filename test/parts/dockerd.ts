@@ -15,12 +15,13 @@ export const SERVICE_PORT = 8080;
 
 /**
  * A service as the tests need one: it says what it does, on both outputs, answers under /health, and ends at SIGTERM, or,
- * when told to be deaf, does not. A third kind fails after a second and a half.
+ * when told to be deaf, does not. A third kind fails after a second and a half. Docker notes the time of a line when it copies
+ * it: the last words are said a moment before the end, so that they count as this run's.
  */
 const SERVICE = `#!/bin/sh
 echo starting
 [ "$1" = failing ] && { sleep 1.5; echo 'cannot go on' >&2; exit 1; }
-[ "$1" = deaf ] && trap '' TERM || trap 'echo stopping; exit 0' TERM
+[ "$1" = deaf ] && trap '' TERM || trap 'echo stopping; sleep 0.2; exit 0' TERM
 echo loading >&2
 httpd -f -p ${SERVICE_PORT} -h /www &
 echo ready
