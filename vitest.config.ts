@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { FileOrder } from './test/parts/fileOrder.js';
 
 export default defineConfig({
   test: {
@@ -6,6 +7,7 @@ export default defineConfig({
     globalSetup: 'test/parts/temporalBinary.ts',
     // Two cores: more workers only make the real-time deadlines of the requirements wait for each other.
     maxWorkers: 2,
+    sequence: { sequencer: FileOrder },
     testTimeout: 60_000,
     hookTimeout: 120_000,
   },
