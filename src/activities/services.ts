@@ -64,6 +64,8 @@ async function start(agent: Agent, { step, operation }: StepCall, signal: AbortS
     const inTime = AbortSignal.any([signal, timeLimit(readyMs)]);
     const { health } = await agent.services.start(name, gpus, inTime);
     const ms = Math.round(agent.now() - startedAt);
+    // A stop had not ended it, and now it stays: nothing of it is to come back.
+    if (agent.reclaims.isStuck(step.tenant)) agent.reclaims.cancel(step.tenant);
     // One that was coming up already took longer than this.
     if (former.sight.state === 'absent') learn(agent, step.tenant, gpusNow(agent, step.tenant), { loadMs: ms });
     agent.setError(step.tenant, null);

@@ -79,6 +79,17 @@ describe('a service whose stop does not end', () => {
     expect(told(one)).toEqual(['quarantined']);
   });
 
+  it('takes work again on its GPU when it is to run after all', async () => {
+    const one = await world({ stopSeconds: 0.5 });
+    await one.up();
+    one.driver.onStop = () => Promise.resolve('stuck');
+    await failureOf(run(one.stopService, call(stop)));
+    expect(one.agent.quarantine(CARD)).not.toBeNull();
+    expect(await run(one.startService, call(start))).toMatchObject({ acted: true });
+    expect(one.agent.quarantine(CARD)).toBeNull();
+    expect(one.driver.runs).toBe(1);
+  });
+
   it('keeps its GPU until it has ended and its memory is back, and is told of then', async () => {
     const one = await world();
     await one.up();
