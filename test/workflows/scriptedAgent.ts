@@ -48,8 +48,6 @@ export class ScriptedAgent {
   readonly points: string[] = [];
   script: Script = () => 'go-on';
   deaths = 0;
-  /** Activities that run now. */
-  busy = 0;
   private readonly folder = mkdtempSync(join(tmpdir(), 'vramflow-scripted-'));
   private readonly counts = new Map<string, number>();
   private fence = this.fenceFromDisk();
@@ -59,8 +57,6 @@ export class ScriptedAgent {
   constructor(
     readonly host: string,
     private readonly connection: NativeConnection,
-    /** Workflow time. */
-    private readonly now: () => Promise<number>,
   ) {}
 
   get disk(): Disk {
@@ -71,24 +67,8 @@ export class ScriptedAgent {
     return this.fence.highest();
   }
 
-  /** As if the agent had seen these already, for example in an earlier life of the host's workflow. */
-  raiseEpochs(epochs: Epochs): void {
-    this.epochsFile().set(epochs);
-    this.fence = this.fenceFromDisk();
-  }
-
-  /** Somebody uses the model now. */
-  async use(): Promise<void> {
-    this.write({ lastUseMs: await this.now() });
-  }
-
-  /** Workflow time. */
-  time(): Promise<number> {
-    return this.now();
-  }
-
   async start(): Promise<void> {
-    this.startedMs = await this.now();
+    this.startedMs = Date.now();
     const worker = await Worker.create({
       connection: this.connection,
       taskQueue: hostQueue(this.host),
@@ -158,7 +138,6 @@ export class ScriptedAgent {
       this.die();
       throw new CompleteAsyncError();
     };
-    this.busy += 1;
     try {
       await at('before');
       const result = await work(() => at('during'));
@@ -167,8 +146,6 @@ export class ScriptedAgent {
     } catch (error) {
       if (this.deaths !== life) throw new CompleteAsyncError();
       throw error;
-    } finally {
-      this.busy -= 1;
     }
   }
 
@@ -227,7 +204,7 @@ export class ScriptedAgent {
       hardware.record.push({ ...entry, what: 'broken-off' });
       throw error;
     }
-    if (kind === 'load') this.write({ lastUseMs: await this.now() });
+    if (kind === 'load') this.write({ lastUseMs: Date.now() });
     hardware.record.push({ ...entry, what: 'end' });
     return true;
   }
@@ -254,17 +231,17 @@ export class ScriptedAgent {
 
   private async remaining(tenant: string): Promise<number | null> {
     if (tenant !== VLM || this.hardware.vlm !== 'loaded') return null;
-    return Math.max(0, IDLE_SECONDS * 1_000 - (await this.idleForMs()));
+    return Math.max(0, IDLE_SECONDS * 1_000 - this.idleForMs());
   }
 
   /** Law 10: since the last use or the agent's first start, whichever is later. */
-  private async idleForMs(): Promise<number> {
-    return Math.max(0, (await this.now()) - Math.max(this.disk.lastUseMs, this.startedMs));
+  private idleForMs(): number {
+    return Math.max(0, Date.now() - Math.max(this.disk.lastUseMs, this.startedMs));
   }
 
   private async view(): Promise<AgentView> {
     return {
-      observation: this.hardware.observation(this.host, await this.idleForMs()),
+      observation: this.hardware.observation(this.host, this.idleForMs()),
       policy: policyOf(this.host),
       mode: this.disk.mode,
       phase: this.disk.phase,
@@ -292,11 +269,6 @@ export class ScriptedAgent {
 
   private write(change: Partial<Disk>): void {
     this.diskFile().set({ ...this.disk, ...change });
-  }
-
-  /** True where the embedder is on the card. */
-  get clipOnGpu(): boolean {
-    return this.hardware.embedders[0] === GPU;
   }
 }
 

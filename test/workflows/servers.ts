@@ -1,15 +1,11 @@
-/** The two servers that scripted agents live on: one whose time is real, and one whose time can be skipped. */
+/** The server that scripted agents live on. */
 import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, NativeConnection, Runtime } from '@temporalio/worker';
-import { startTemporal, startTimeSkipping } from '../parts/temporal.js';
+import { startTemporal } from '../parts/temporal.js';
 
 export interface Server {
   client: Client;
   native: NativeConnection;
-  /** Workflow time, ms. */
-  now(): Promise<number>;
-  /** Lets time pass; null where it passes by itself only. */
-  skip: ((ms: number) => Promise<void>) | null;
   stop(): Promise<void>;
 }
 
@@ -27,25 +23,10 @@ export async function realServer(): Promise<Server> {
   return {
     client: new Client({ connection, namespace: temporal.namespace }),
     native,
-    now: () => Promise.resolve(Date.now()),
-    skip: null,
     async stop() {
       await connection.close();
       await native.close();
       await temporal.stop();
     },
-  };
-}
-
-/** For what takes minutes and hours, one host at a time. While an activity runs, or hangs, its time is real, too. */
-export async function skippingServer(): Promise<Server | { missing: string }> {
-  const env = await startTimeSkipping();
-  if ('skip' in env) return { missing: env.skip };
-  return {
-    client: new Client({ connection: env.connection }),
-    native: env.nativeConnection,
-    now: () => env.currentTimeMs(),
-    skip: (ms) => env.sleep(ms),
-    stop: () => env.teardown(),
   };
 }

@@ -25,21 +25,13 @@ export interface WorldOptions {
   aroundControl?: <T>(name: keyof ControlActivities, host: string, run: () => Promise<T>) => Promise<T>;
 }
 
-/** Quiet for so long (real ms): then only time can bring things on. */
-const QUIET_MS = 40;
 const LOOK_MS = 10;
-const SKIP_MS = 500;
-const LONG_SKIP_MS = 30_000;
-/** A task that takes so long (real ms) waits for time itself. */
-const STUCK_MS = 2_000;
 const BUNDLE = fileURLToPath(new URL('../../dist/workflows.bundle.js', import.meta.url));
 
 let count = 0;
 
 export class World {
   private readonly agents: ScriptedAgent[] = [];
-  private waiting = 0;
-  private pump: Promise<void> | null = null;
 
   private constructor(
     private readonly server: Server,
@@ -76,7 +68,7 @@ export class World {
   /** A host with its agent, which has told what is there. */
   async host(prepare: (agent: ScriptedAgent) => void = () => {}): Promise<ScriptedAgent> {
     count += 1;
-    const agent = new ScriptedAgent(`s${count}`, this.server.native, () => this.server.now());
+    const agent = new ScriptedAgent(`s${count}`, this.server.native);
     prepare(agent);
     this.agents.push(agent);
     await agent.start();
@@ -149,58 +141,12 @@ export class World {
     return outcome;
   }
 
-  /** Lets time pass until it holds: real time while something runs, skipped time while all is quiet. */
+  /** Waits until it holds. */
   async until(holds: () => boolean | Promise<boolean>, boundMs = 40 * 60_000): Promise<void> {
-    const end = (await this.server.now()) + boundMs;
-    this.waiting += 1;
-    if (this.server.skip !== null) this.pump ??= this.letTimePass();
-    try {
-      while (!(await holds())) {
-        if ((await this.server.now()) > end) throw new Error(`it did not come true in ${boundMs / 1000} s`);
-        await pause(LOOK_MS);
-      }
-    } finally {
-      this.waiting -= 1;
-    }
-  }
-
-  /** Lets so much time pass; what it brings on is done before it passes on. */
-  async letPass(ms: number): Promise<void> {
-    const end = (await this.server.now()) + ms;
-    for (;;) {
-      await this.quiet();
-      const left = end - (await this.server.now());
-      if (left <= 0) return;
-      await (this.server.skip?.(Math.min(left, LONG_SKIP_MS)) ?? pause(left));
-    }
-  }
-
-  /**
-   * The server cannot take the end of a workflow task that cancels a timer which fired meanwhile: while a task runs, no
-   * time is skipped.
-   */
-  private isBusy(): boolean {
-    const { numInFlightWorkflowActivations, numInFlightActivities } = this.control.getStatus();
-    const working = numInFlightWorkflowActivations + numInFlightActivities > 0;
-    return working || this.agents.some((agent) => agent.busy > 0);
-  }
-
-  /** One clock for all that wait. */
-  private async letTimePass(): Promise<void> {
-    while (this.waiting > 0) {
-      await this.quiet();
-      if (this.waiting > 0) await this.server.skip?.(SKIP_MS);
-    }
-    this.pump = null;
-  }
-
-  /** Nothing has run for a moment: only time can bring things on. */
-  private async quiet(): Promise<void> {
-    const begun = performance.now();
-    for (let since = begun; performance.now() - since < QUIET_MS; ) {
+    const end = Date.now() + boundMs;
+    while (!(await holds())) {
+      if (Date.now() > end) throw new Error(`it did not come true in ${boundMs / 1000} s`);
       await pause(LOOK_MS);
-      const now = performance.now();
-      if (this.isBusy() && now - begun < STUCK_MS) since = now;
     }
   }
 
@@ -208,6 +154,5 @@ export class World {
     await Promise.all(this.agents.map((agent) => agent.dispose()));
     this.control.shutdown();
     await this.running;
-    await this.pump;
   }
 }
