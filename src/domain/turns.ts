@@ -118,11 +118,14 @@ function request(turns: Turns, asked: TurnRequest, nowMs: number): Reduced {
   return { turns: next.turns, commands: [...commands, ...next.commands] };
 }
 
-/** Tells each holder when the first comes to wait for its devices, and when nobody waits any more. */
+/**
+ * Tells each holder when the first comes to wait for its devices, and when nobody waits any more. What the host asks for
+ * of itself is no successor: it has no target of its own that the former residency would be in the way of.
+ */
 function announceSuccessors(turns: Turns): Reduced {
   const commands: TurnCommand[] = [];
   const held = turns.held.map((turn) => {
-    const contended = turns.queue.some((other) => overlap(scope(turns, other), turn.held));
+    const contended = turns.queue.some((other) => !isOfHost(other) && overlap(scope(turns, other), turn.held));
     if (contended === turn.contended) return turn;
     commands.push({ kind: 'announce-successor', operation: turn.operation, waits: contended });
     return { ...turn, contended };
@@ -173,6 +176,8 @@ function regrantAbove(turns: Turns, operation: OperationRef, highest: Epochs): R
     commands: [{ kind: 'grant', operation, epochs: granted }],
   };
 }
+
+const isOfHost = ({ goal }: TurnRequest): boolean => goal.kind === 'reconcile' || goal.kind === 'idle-unload';
 
 const isSame = (a: OperationRef, b: OperationRef): boolean => a.runId === b.runId && a.workflowId === b.workflowId;
 

@@ -38,6 +38,16 @@ export async function readBootId(): Promise<string | null> {
   }
 }
 
+/** Whether a process has that id, also one that is not ours to signal, and one that ended and is not reaped yet. */
+export function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
 export async function lookAt(pid: number): Promise<Sight> {
   const stat = await readProc(pid, 'stat');
   if (stat === 'gone' || stat === 'unknown') return stat;

@@ -67,6 +67,13 @@ describe('a turn', () => {
     expect(said).toEqual(['grant b cpu:2 g0:2', 'successor waits, b']);
   });
 
+  it('tells the holder of no reconciliation, nor of an idle unload: they stand in the way of nothing that is put back', () => {
+    const reconcile = ask('r', { goal: { kind: 'reconcile', reason: 'a look' }, priority: 10 });
+    const idle = ask('i', { goal: { kind: 'idle-unload', tenant: 'model/a' }, priority: 20 });
+    expect(after(HOST, ask('a'), reconcile, idle).all).toEqual(['grant a cpu:1 g0:1']);
+    expect(after(HOST, ask('a'), reconcile, ask('b')).said).toEqual(['successor waits, a']);
+  });
+
   it('goes by priority, then arrival', () => {
     const { all } = after(
       HOST,

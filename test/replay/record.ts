@@ -153,6 +153,8 @@ async function reconciliations(system: System): Promise<Recorded[]> {
   const done = (await system.journal('operation')).findLast(({ subject }) => subject === 'reconcile');
   if (done?.workflowId == null) throw new Error('no reconciliation is in the journal');
   const ids = { workflow_id: done.workflowId, run_id: String(done.details['runId']) };
+  // Its turn is free a moment before it ends.
+  await system.client.workflow.getHandle(ids.workflow_id, ids.run_id).result();
   return await save(system, 'reconciliation', { restores: ids });
 }
 

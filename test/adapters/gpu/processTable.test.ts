@@ -6,7 +6,7 @@ const WINDOW = 300;
 
 describe('the table of processes', () => {
   it('is unknown until a line or a proof comes', () => {
-    const table = createProcessTable();
+    const table = createProcessTable(() => false);
     expect(table.list(0, WINDOW)).toBeNull();
     expect(table.needsProof(0, WINDOW)).toBe(true);
     table.proveEmpty(0);
@@ -15,7 +15,7 @@ describe('the table of processes', () => {
   });
 
   it('drops a process whose line stopped coming while others come', () => {
-    const table = createProcessTable();
+    const table = createProcessTable(() => false);
     table.see(row(1), 0);
     table.see(row(2), 0);
     table.see(row(2), 400);
@@ -23,7 +23,7 @@ describe('the table of processes', () => {
   });
 
   it('does not believe silence after lines, nor a proof that is older than a line', () => {
-    const table = createProcessTable();
+    const table = createProcessTable(() => false);
     table.proveEmpty(0);
     table.see(row(1), 100);
     table.proveEmpty(50);
@@ -34,14 +34,14 @@ describe('the table of processes', () => {
   });
 
   it('asks for a new proof before the old one ends', () => {
-    const table = createProcessTable();
+    const table = createProcessTable(() => false);
     table.proveEmpty(0);
     expect([table.list(26_000, WINDOW), table.needsProof(26_000, WINDOW)]).toEqual([[], true]);
     expect(table.list(31_000, WINDOW)).toBeNull();
   });
 
   it('is unknown after a line that cannot be read, and after the stream ended', () => {
-    const table = createProcessTable();
+    const table = createProcessTable(() => true);
     table.see(row(1), 0);
     table.odd(10);
     expect(table.list(20, WINDOW)).toBeNull();
@@ -49,5 +49,39 @@ describe('the table of processes', () => {
     expect(table.list(400, WINDOW)).toEqual([row(1)]);
     table.forget();
     expect(table.list(400, WINDOW)).toBeNull();
+  });
+
+  it('drops a process that has ended at once, though it is still listed', () => {
+    const alive = new Set([1, 2]);
+    const table = createProcessTable((pid) => alive.has(pid));
+    table.see(row(1), 0);
+    table.see(row(2), 0);
+    alive.delete(1);
+    expect(table.list(10, WINDOW)).toEqual([row(2)]);
+    alive.delete(2);
+    expect([table.list(20, WINDOW), table.needsProof(20, WINDOW)]).toEqual([[], false]);
+    table.see(row(1), 100);
+    expect([table.list(110, WINDOW), table.needsProof(110, WINDOW)]).toEqual([[], false]);
+    expect([table.list(401, WINDOW), table.needsProof(401, WINDOW)]).toEqual([null, true]);
+  });
+
+  it('shows one that is listed long after its end, and another one that has its id', () => {
+    let alive = true;
+    const table = createProcessTable(() => alive);
+    table.see(row(1), 0);
+    alive = false;
+    expect(table.list(10, WINDOW)).toEqual([]);
+    table.see(row(1), 2_000);
+    expect(table.list(2_020, WINDOW)).toEqual([row(1)]);
+    alive = true;
+    table.see(row(1), 2_100);
+    alive = false;
+    expect(table.list(2_110, WINDOW)).toEqual([]);
+  });
+
+  it('goes by the lines alone for a process that this machine never saw', () => {
+    const table = createProcessTable(() => false);
+    table.see(row(1), 0);
+    expect(table.list(10, WINDOW)).toEqual([row(1)]);
   });
 });
