@@ -11,8 +11,6 @@ import { foldersOf } from './config/folders.js';
 import { loadConfig } from './config/load.js';
 import { withSimulator } from './config/simulatorOverlay.js';
 import { isMain } from './isMain.js';
-import { runAgent } from './roles/agent.js';
-import { runControl } from './roles/control.js';
 import { logThrough } from './roles/logging.js';
 import { version } from './version.js';
 
@@ -42,8 +40,15 @@ export async function runWorker({ role, config: file, set, json, env, cwd }: Wor
     logThrough(log);
     const folders = foldersOf(config.data_dir, { env, homeDir });
     const simulated = env['VRAMFLOW_SIMULATOR'] !== undefined;
-    const agent = () => runAgent({ config, folders, simulated, version, log, signal: stop.signal });
-    const control = () => runControl(config, log, stop.signal);
+    // A role loads only what it needs.
+    const agent = async () => {
+      const { runAgent } = await import('./roles/agent.js');
+      await runAgent({ config, folders, simulated, version, log, signal: stop.signal });
+    };
+    const control = async () => {
+      const { runControl } = await import('./roles/control.js');
+      await runControl(config, log, stop.signal);
+    };
     const runs = { agent: [agent], control: [control], all: [control, agent] }[role];
     await Promise.all(runs.map((run) => run()));
   } catch (error) {

@@ -3,8 +3,6 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Command } from 'commander';
 import { findClipPart } from '../../adapters/clip/part.js';
-import { createDaemon } from '../../adapters/docker/daemon.js';
-import { createOllama } from '../../adapters/ollama/ollama.js';
 import { foldersOf } from '../../config/folders.js';
 import type { Config } from '../../config/schema.js';
 import type { Status } from '../../contracts/status.js';
@@ -24,7 +22,10 @@ interface Finding {
 
 const TIMEOUT_MS = 5_000;
 
-/** `vramflow doctor`: each part that vramflow needs, whether it answers, and what to do if not. */
+/**
+ * `vramflow doctor`: each part that vramflow needs, whether it answers, and what to do if not. The clients of Docker and
+ * Ollama are loaded when they are needed: every command would wait for them.
+ */
 export function doctorCommand(context: CliContext): Command {
   return new Command('doctor')
     .description('check every part that vramflow needs')
@@ -93,9 +94,10 @@ function checkServices(config: Config, agent: Status | Error): (Finding | Promis
       }));
   }
   if (Object.values(config.services).every(({ run }) => run !== undefined)) return [];
-  const daemon = createDaemon({ socketPath: config.docker.socket });
   return [
     finding('docker', async () => {
+      const { createDaemon } = await import('../../adapters/docker/daemon.js');
+      const daemon = createDaemon({ socketPath: config.docker.socket });
       await daemon.ping(AbortSignal.timeout(TIMEOUT_MS));
       return `answers at ${daemon.address}`;
     }),
@@ -109,6 +111,7 @@ async function checkOllama(config: Config, agent: Status | Error): Promise<Findi
     return { part: 'Ollama', state: 'ok', message };
   }
   return finding('Ollama', async () => {
+    const { createOllama } = await import('../../adapters/ollama/ollama.js');
     const ollama = createOllama(config.ollama_endpoint);
     const version = await ollama.version(AbortSignal.timeout(TIMEOUT_MS));
     const installed = (await ollama.installed(AbortSignal.timeout(TIMEOUT_MS))).map((model) => model.name);

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import { type Role, runWorker } from '../../worker.js';
+import type { Role } from '../../worker.js';
 import type { CliContext } from '../context.js';
 import type { GlobalOptions } from '../globalOptions.js';
 
@@ -13,6 +13,8 @@ export function workerCommand(context: CliContext): Command {
     .action(async (options: { role: Role }, command: Command) => {
       const { config, set, output } = command.optsWithGlobals<GlobalOptions>();
       const { env, cwd } = context;
+      // All that a worker needs takes longer to load than another command to run.
+      const { runWorker } = await import('../../worker.js');
       await runWorker({ role: options.role, config, set, json: output === 'json', env, cwd });
     });
 }
