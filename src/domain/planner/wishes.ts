@@ -82,6 +82,7 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
     if (unproven && isUsable) demands.confirms.push({ view, why });
     return null;
   }
+  if (place === 'absent' && endsWithOuter(host, view, target)) return null;
   if (view.unavailable !== null) {
     if (asked || !canWait(view, wish, place, target)) return driverUnavailable(view);
     demands.notes.push({ tenant: view.id, reason: view.unavailable });
@@ -102,6 +103,12 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
       break;
   }
   return null;
+}
+
+/** What it is inside is stopped, and it with that, whatever its own driver says. */
+function endsWithOuter(host: HostView, { tenant }: TenantView, target: Target): boolean {
+  const outer = host.tenants.get(tenant.inside ?? '');
+  return outer !== undefined && target.wishes[outer.id]?.place === 'absent' && !isThere(outer, 'absent');
 }
 
 /**

@@ -198,3 +198,17 @@ describe('while that service is stopped', () => {
     expect(wishOf({ ...observed, drivers: away })).toEqual({ place: 'cpu' });
   });
 });
+
+describe('an empty phase (P3)', () => {
+  it('stops the service whose server hangs: what is inside ends with it, whatever its driver says', () => {
+    const hangs = drivers({ available: false, reason: 'no answer' });
+    const observed = card([ollama(REST_MB), inside({ state: 'unknown' }), clip()], { drivers: hangs });
+    const wanted = target({ [OLLAMA]: { place: 'absent' }, [VLM]: { place: 'absent' }, [EMBEDDER]: { place: 'cpu' } });
+    expect(inWords(planOf(plan(observed, wanted)))).toEqual(['s1 unload service/ollama']);
+    // What it left is proven by itself, once the service has ended.
+    const left = card([service('ollama', { chargeMb: SERVER_MB }), inside({ ...on(9_000), state: 'unloading' })]);
+    expect(inWords(planOf(plan(left, wanted)))).toEqual([`s1 unload ${VLM}`]);
+    const modelOnly = target({ [VLM]: { place: 'absent' } });
+    expect(refusalOf(plan(observed, modelOnly))).toMatchObject({ code: 'driver-unavailable' });
+  });
+});
