@@ -212,3 +212,26 @@ describe('an empty phase (P3)', () => {
     expect(refusalOf(plan(observed, modelOnly))).toMatchObject({ code: 'driver-unavailable' });
   });
 });
+
+describe('several models inside', () => {
+  const second = (change: Partial<TenantObservation> = {}) =>
+    tenant('model/other', { chargeMb: 12_000, peakMb: 12_000, inside: OLLAMA, ...change });
+
+  it('one that leaves makes room for another: nobody outside is stopped for what is counted twice', () => {
+    const other = service('cosyvoice', { ...on(4_096), chargeMb: 4_096 });
+    const observed = card([ollama(12_300), inside(), second(on(12_000)), other]);
+    const swap = target({ [VLM]: { place: 'gpu' }, 'model/other': { place: 'absent' } });
+    expect(inWords(planOf(plan(observed, swap)))).toEqual([
+      's1 unload model/other',
+      's2 load model/qwen3-vl:8b after s1',
+    ]);
+  });
+
+  it('take what they need together, not each what is left for one', () => {
+    const observed = card([ollama(REST_MB), inside(), second()]);
+    const both = target({ [VLM]: { place: 'gpu' }, 'model/other': { place: 'gpu' } });
+    const planned = planOf(plan(observed, both));
+    const needed = planned.steps.map((step) => (step.kind === 'load' ? step.needsMb : 0));
+    expect(needed.reduce((sum, mb) => sum + mb, 0)).toBe(VLM_MB + 12_000 - SERVER_MB);
+  });
+});
