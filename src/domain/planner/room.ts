@@ -64,7 +64,7 @@ export function startOf(host: HostView, demands: Demands, target: Target, leavin
   return { needs, holders, roomMb };
 }
 
-function holderOf(view: TenantView, target: Target, soft: boolean): Holder {
+export function holderOf(view: TenantView, target: Target, soft: boolean): Holder {
   const costMs = view.tenant.kind === 'embedder' ? MOVE_MS : view.tenant.loadMs;
   return soft
     ? { view, costMs, rank: Number.NEGATIVE_INFINITY, spared: null }
