@@ -5,7 +5,8 @@ import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation, Target } from '../contracts/residency.js';
 import { byText, type HostView, labelOf, viewHost, withInner } from './planner/hostView.js';
 import { refuse, refuseRoom } from './planner/refusal.js';
-import { makeRoom, notChosen, type Room, startOf } from './planner/room.js';
+import { notChosen, type Room, startOf } from './planner/room.js';
+import { roomFor, sparedInside } from './planner/siblings.js';
 import { isBroken, type Settled, settleSoft } from './planner/soft.js';
 import { arrange } from './planner/steps.js';
 import { type Demands, isObstacle, type Removal, readWishes } from './planner/wishes.js';
@@ -32,11 +33,12 @@ export function planResidency(observed: HostObservation, target: Target, policy:
   // Soft tenants are counted on to stay. Each round takes at least one of them out, so the rounds are few.
   const leaving = new Set(demands.soft.filter(isBroken).map(({ view }) => view.id));
   for (;;) {
-    const start = startOf(host, demands, target, leaving);
-    const room = makeRoom(start);
+    const room = roomFor(host, demands, target, leaving);
     if (room === null) {
+      const start = startOf(host, demands, target, leaving);
+      const inside = sparedInside(host, demands, target, leaving);
       const rejected = [...demands.notes, ...notChosen(start, new Set())];
-      return { kind: 'refusal', refusal: refuseRoom(host, start, target), because, rejected };
+      return { kind: 'refusal', refusal: refuseRoom(host, start, target, inside), because, rejected };
     }
     const wished = demands.removals.filter(({ view }) => !room.staysOnCpu.includes(view));
     const removals = [...wished, ...room.victims.map((view) => victim(view, room))];

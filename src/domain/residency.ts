@@ -17,15 +17,23 @@ export function embedderDevice(observed: HostObservation): 'cpu' | 'cuda' {
 }
 
 /**
- * The residency that was, as a target: what a failed operation puts back for the tenants that it touched.
- * It displaces nothing that outranks it.
+ * The residency that was, as a target: what a failed operation puts back for the tenants that it touched, as far as they
+ * are known still. It displaces nothing that outranks it.
  */
-export function formerResidency(former: HostObservation, touched: string[]): Target {
+export function formerResidency(former: HostObservation, touched: string[], now: HostObservation): Target {
   const wishes = former.tenants
-    .filter((tenant) => touched.includes(tenant.id))
+    .filter(({ id }) => touched.includes(id) && isKnown(now, id))
     .map((tenant): [string, Wish] => [tenant.id, formerWish(tenant)]);
   return { wishes: Object.fromEntries(wishes), because: 'the former residency after a failure', priority: 100 };
 }
+
+/** What cannot be put back, for nobody knows it any more: a lease that has ended, a model that others had loaded. */
+export const goneSince = (former: HostObservation, touched: string[], now: HostObservation): string[] =>
+  former.tenants
+    .filter(({ id, holdings }) => touched.includes(id) && holdings.length > 0 && !isKnown(now, id))
+    .map(({ id }) => id);
+
+const isKnown = ({ tenants }: HostObservation, tenant: string): boolean => tenants.some(({ id }) => id === tenant);
 
 function formerWish(tenant: TenantObservation): Wish {
   if (tenant.holdings.length === 0) return { place: tenant.kind === 'embedder' ? 'cpu' : 'absent' };

@@ -177,6 +177,14 @@ function regrantAbove(turns: Turns, operation: OperationRef, highest: Epochs): R
   };
 }
 
+/**
+ * Whether the end of an operation is news: of one that holds a turn, or that an earlier chain of this host had granted
+ * one. What it states was behind the agent's fence until its end.
+ */
+export const isNews = ({ held, queue, released }: Turns, operation: OperationRef): boolean =>
+  held.some((turn) => isSame(turn.operation, operation)) ||
+  !(released.includes(operation.runId) || queue.some((turn) => isSame(turn.operation, operation)));
+
 const isOfHost = ({ goal }: TurnRequest): boolean => goal.kind === 'reconcile' || goal.kind === 'idle-unload';
 
 const isSame = (a: OperationRef, b: OperationRef): boolean => a.runId === b.runId && a.workflowId === b.workflowId;

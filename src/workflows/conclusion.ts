@@ -3,9 +3,12 @@ import { isCancellation, log, setCurrentDetails, upsertMemo, upsertSearchAttribu
 import { FAILURE } from '../contracts/failures.js';
 import { SEARCH_ATTRIBUTES } from '../contracts/names.js';
 import type { OperationOutcome } from '../contracts/operation.js';
+import type { PlanResult } from '../contracts/plan.js';
+import type { HostPolicy } from '../contracts/policy.js';
 import { describeGoal } from '../domain/describeGoal.js';
+import { listed } from '../domain/planner/wording.js';
 import { planResidency } from '../domain/planResidency.js';
-import { formerResidency, residencyOf } from '../domain/residency.js';
+import { formerResidency, goneSince, residencyOf } from '../domain/residency.js';
 import { cancelledWhen } from './cancelledWhen.js';
 import { failureOf } from './failures.js';
 import type { Operation } from './operation.js';
@@ -54,15 +57,23 @@ const GIVES_WAY = 'the former residency is not put back: another operation waits
 
 /** One pass towards the former residency; a failure here is stated, not retried. A successor ends it. */
 async function compensate(operation: Operation): Promise<string> {
-  const { former, last, input, plans, turn } = operation;
+  const { former, last, plans } = operation;
   if (former === null || last === null) return 'nothing had changed';
   const touched = plans.flatMap((plan) => (plan.kind === 'plan' ? plan.steps : [])).map((step) => step.tenant);
-  const plan = planResidency(last.observation, formerResidency(former.observation, touched), last.policy);
+  const gone = goneSince(former.observation, touched, last.observation);
+  const target = formerResidency(former.observation, touched, last.observation);
+  const plan = planResidency(last.observation, target, last.policy);
+  const rest = await putBack(operation, plan, last.policy);
+  return gone.length === 0 ? rest : `${listed(gone)} cannot be put back; of the rest: ${rest}`;
+}
+
+async function putBack(operation: Operation, plan: PlanResult, policy: HostPolicy): Promise<string> {
+  const { input, turn } = operation;
   if (plan.kind === 'plan' && plan.steps.length === 0) return 'the former residency stands';
   if (turn.successorWaits) return GIVES_WAY;
   if (plan.kind === 'refusal') return `the former residency cannot be put back: ${plan.refusal.message}`;
   const run = () =>
-    runSteps(input.host, plan.steps, { ...operation.call(), goal: input.goal }, last.policy, operation.round, (done) =>
+    runSteps(input.host, plan.steps, { ...operation.call(), goal: input.goal }, policy, operation.round, (done) =>
       operation.steps.push(done),
     );
   const problems = await cancelledWhen(() => turn.successorWaits, run).catch((error: unknown) => {

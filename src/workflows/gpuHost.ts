@@ -148,7 +148,7 @@ class Host {
       this.turnEvent({ kind: 'refuse-epoch', operation, highest }),
     );
     setHandler(signals.releaseTurn, ({ operation, outcome }) => {
-      if (this.turns.isHolder(operation)) {
+      if (this.turns.isNews(operation)) {
         this.intents = afterOperation(this.intents, outcome);
         this.remember(operation, outcome);
         if (outcome.steps.some((step) => step.acted)) this.tellLeases();

@@ -3,7 +3,7 @@ import { getExternalWorkflowHandle, log } from '@temporalio/workflow';
 import type { TurnState } from '../contracts/messages.js';
 import type { Intents, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
-import { reduceTurns, type TurnCommand, type TurnEvent, type Turns } from '../domain/turns.js';
+import { isNews, reduceTurns, type TurnCommand, type TurnEvent, type Turns } from '../domain/turns.js';
 import { agentGlances, control } from './proxies.js';
 import * as signals from './signals.js';
 import { isNotFound } from './turn.js';
@@ -40,8 +40,12 @@ export class HostTurns {
     return this.turns.held.length === 0 && this.turns.queue.length === 0;
   }
 
-  isHolder({ runId }: OperationRef): boolean {
+  private isHolder({ runId }: OperationRef): boolean {
     return this.turns.held.some((turn) => turn.operation.runId === runId);
+  }
+
+  isNews(operation: OperationRef): boolean {
+    return isNews(this.turns, operation);
   }
 
   /** Holds a turn, or waits for one. */

@@ -34,8 +34,8 @@ const LOOK_AGAIN = '60s';
 
 export async function lease(input: LeaseInput): Promise<LeaseState> {
   const one = new Lease(input);
-  if (!(await one.untilHeld())) return one.state;
-  if (await one.untilOver()) return one.state;
+  if (await one.untilHeld()) await one.untilOver();
+  if (one.state.state === 'ended') return one.state;
   // The state is read there also before the new run's first task.
   return makeContinueAsNewFunc<typeof lease>({ memo: { [STATE_MEMO]: one.state } })({
     ...input,
@@ -82,7 +82,7 @@ class Lease {
     return { state: this.state, operations: this.operations };
   }
 
-  /** @returns false when it ended before */
+  /** @returns false when it ended before, or has to go on in a new run */
   async untilHeld(): Promise<boolean> {
     this.show();
     if (this.state.state !== 'queued') return true;
@@ -97,6 +97,7 @@ class Lease {
       this.state = { ...this.state, reason, remedy: outcome?.refusal?.remedy ?? null };
       if (hopeless || this.released) return this.ended(hopeless ? reason : 'released while it waited');
       this.show();
+      if (workflowInfo().continueAsNewSuggested) return false;
       await condition(() => this.released || this.news, LOOK_AGAIN, { summary: 'until there may be room' });
       if (this.released) return this.ended('released while it waited');
     }
@@ -104,24 +105,25 @@ class Lease {
     return true;
   }
 
-  /** @returns false when it has to go on in a new run */
-  async untilOver(): Promise<boolean> {
+  /** Returns when it has ended, or has to go on in a new run. */
+  async untilOver(): Promise<void> {
     for (;;) {
       if (this.state.state !== 'held') {
         const left = await agentReads(this.state.host).readReservation(this.state.id);
         if (left === null) {
           await this.ended('something of higher priority took its memory');
-          return true;
+          return;
         }
       }
       const renewal = this.renewals.shift();
       if (renewal !== undefined) {
         if (await this.renew(renewal)) continue;
         await this.ended('expired');
-        return true;
+        return;
       }
       this.show();
-      if (workflowInfo().continueAsNewSuggested) return false;
+      // A new run would know nothing of a release that has come.
+      if (workflowInfo().continueAsNewSuggested && !this.released) return;
       this.news = false;
       const leftMs = Math.max(1, Date.parse(this.state.expiresAt ?? '') - Date.now());
       await condition(() => this.released || this.news, leftMs, { summary: 'until it expires' });
@@ -130,7 +132,7 @@ class Lease {
       const reason = this.released ? 'released' : 'expired';
       await agentReads(this.state.host).releaseReservation(this.state.id, reason);
       await this.ended(reason);
-      return true;
+      return;
     }
   }
 

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { CPU, EMBEDDER } from '../../src/contracts/names.js';
 import { describeHost } from '../../src/domain/describeHost.js';
-import { embedderDevice, formerResidency, residencyOf } from '../../src/domain/residency.js';
+import { planResidency } from '../../src/domain/planResidency.js';
+import { embedderDevice, formerResidency, goneSince, residencyOf } from '../../src/domain/residency.js';
 import { noTurns, reduceTurns } from '../../src/domain/turns.js';
-import { clip, GPU, host, intents, on, VLM, vlm } from './planner/hosts.js';
+import { clip, GPU, host, intents, inWords, on, planOf, policy, tenant, VLM, vlm } from './planner/hosts.js';
 
 const both = host([vlm(on(10_752)), clip({ holdings: [{ device: GPU, mb: 500 }] })]);
 
@@ -28,13 +29,26 @@ describe('a residency', () => {
   });
 
   it('is put back for what was touched only', () => {
-    expect(formerResidency(both, [EMBEDDER]).wishes).toEqual({ [EMBEDDER]: { place: 'gpu' } });
-    expect(formerResidency(host([vlm(), clip()]), [VLM, EMBEDDER]).wishes).toEqual({
+    expect(formerResidency(both, [EMBEDDER], both).wishes).toEqual({ [EMBEDDER]: { place: 'gpu' } });
+    const neither = host([vlm(), clip()]);
+    expect(formerResidency(neither, [VLM, EMBEDDER], both).wishes).toEqual({
       [VLM]: { place: 'absent' },
       [EMBEDDER]: { place: 'cpu' },
     });
     const onCpu = vlm({ state: 'resident', holdings: [{ device: CPU, mb: 10_000 }] });
-    expect(formerResidency(host([onCpu]), [VLM]).wishes).toEqual({ [VLM]: { place: 'cpu' } });
+    expect(formerResidency(host([onCpu]), [VLM], both).wishes).toEqual({ [VLM]: { place: 'cpu' } });
+  });
+
+  it('is put back without what nobody knows any more: a lease that ended, a model that the configuration does not name', () => {
+    const stranger = tenant('model/stranger', { ...on(4_000), configured: false });
+    const lease = tenant('reservation/train', { kind: 'reservation', driver: 'leases', ...on(3_000) });
+    const former = host([vlm(on(10_752)), stranger, lease]);
+    const touched = [VLM, stranger.id, lease.id];
+    const now = host([vlm()]);
+    const plan = planResidency(now, formerResidency(former, touched, now), policy());
+    expect(inWords(planOf(plan))).toEqual([`s1 load ${VLM}`]);
+    expect(goneSince(former, touched, now)).toEqual([stranger.id, lease.id]);
+    expect(goneSince(former, touched, former)).toEqual([]);
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { OperationGoal, OperationRef, TurnRequest } from '../../src/contracts/operation.js';
-import { noTurns, reduceTurns, type TurnCommand, type TurnEvent, type Turns } from '../../src/domain/turns.js';
+import { isNews, noTurns, reduceTurns, type TurnCommand, type TurnEvent, type Turns } from '../../src/domain/turns.js';
 
 const MODE: OperationGoal = { kind: 'mode', mode: 'recording' };
 const LOAD: OperationGoal = { kind: 'model', tenant: 'model/a', verb: 'load', demand: false };
@@ -105,6 +105,14 @@ describe('a turn', () => {
     expect(after(HOST, { kind: 'refuse-epoch', operation: ref('x'), highest: { g0: 9 } }, ask('a')).said).toEqual([
       'grant a cpu:1 g0:10',
     ]);
+  });
+});
+
+describe('the end of an operation', () => {
+  it('is news of a holder, and of one that an earlier chain of the host had granted; not twice, nor of one that waits', () => {
+    const { turns } = after(HOST, ask('a'), release('a'), ask('b'), ask('c'));
+    const isHeeded = (name: string) => isNews(turns, ref(name));
+    expect(['a', 'b', 'c', 'of an earlier chain'].filter(isHeeded)).toEqual(['b', 'of an earlier chain']);
   });
 });
 

@@ -1,7 +1,10 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { hostWorkflow } from '../../src/activities/control.js';
+import { SIGNAL } from '../../src/contracts/messages.js';
 import { workflowId } from '../../src/contracts/names.js';
 import type { Status } from '../../src/contracts/status.js';
+import { readHostState } from '../../src/gateway/publishedState.js';
 import { startWorker } from '../system/children.js';
 import { changesIn, expectNoViolation, fromNow, loadedModels, type Printed } from '../system/judge.js';
 import { isLoading, isQuiet, loadOf, operationEntry, startOperation } from '../system/operations.js';
@@ -62,6 +65,28 @@ describe('operations that are ended from outside', { timeout: 60_000 }, () => {
     expect(after.intents.mode).toBe('autopilot');
     expect((await system.status()).execution_mode).toBe('autopilot');
     for (const [device, epoch] of Object.entries(before.epochs)) expect(after.epochs[device]).toBeGreaterThan(epoch);
+  });
+
+  it('a gpuHost that begins anew during a mode switch learns how that ended', async () => {
+    await system.json(['mode', 'autopilot']);
+    const handle = await startOperation(system, { kind: 'mode', mode: 'recording' });
+    await isLoading(system, VLM);
+    await system.client.workflow.getHandle(workflowId.gpuHost(system.host)).terminate('by a test');
+    await system.client.workflow.signalWithStart('gpuHost', {
+      ...hostWorkflow(system.host),
+      signal: SIGNAL.agentOnline,
+      signalArgs: [],
+    });
+    // The first look, at a host whose mode is the former one still.
+    for (let looked = false; !looked; ) {
+      const state = await readHostState(system.client, system.host);
+      looked = Object.keys(state?.epochs ?? {}).length > 0;
+    }
+    expect((await system.hostState()).intents.mode).toBe('autopilot');
+    await handle.result();
+    await isQuiet(system);
+    expect((await system.status()).execution_mode).toBe('recording');
+    expect((await system.hostState()).intents).toMatchObject({ mode: 'recording', wanted: [`model/${VLM}`] });
   });
 
   it('two agents for one host: the second is refused clearly, and the first goes on', async () => {

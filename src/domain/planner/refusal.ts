@@ -21,12 +21,15 @@ export const refuse = (host: HostView, obstacle: Obstacle, neededMb: number | nu
   ),
 });
 
-/** The needs do not fit, whoever may be pushed out: says what stands against it, the most lasting first. */
-export function refuseRoom(host: HostView, start: Start, target: Target): Refusal {
+/**
+ * The needs do not fit, whoever may be pushed out: says what stands against it, the most lasting first.
+ * @param inside who would make the room inside the tenant that a need is inside, and must not be unloaded
+ */
+export function refuseRoom(host: HostView, start: Start, target: Target, inside: Holder[]): Refusal {
   const need = culprit(start, target);
   const obstacle =
     start.needs.map((each) => neverFits(host, each)).find((found) => found !== null) ??
-    heldByOthers(host, start, need) ??
+    (inside.length > 0 ? blockedBy(host, start, need, inside) : heldByOthers(host, start, need)) ??
     unusableGpu(host, start, need) ??
     notEnough(host, start, need);
   return refuse(host, obstacle, sum(start.needs.map((each) => each.peakMb)));
@@ -222,17 +225,22 @@ function ofWhat({ baseMb, device: { foreignMb, reclaimingMb } }: Gpu): string {
 }
 
 function holding(host: HostView, view: TenantView): string {
-  const places = host.gpus.filter((_, gpu) => (view.committedMb[gpu] ?? 0) > 0).map((gpu) => gpu.label);
-  return `${calledForPeople(view.tenant)} holds ${mb(sum(view.committedMb))} on ${listed(places)}`;
+  const places = host.gpus.filter((_, gpu) => (countedMb(view)[gpu] ?? 0) > 0).map((gpu) => gpu.label);
+  return `${calledForPeople(view.tenant)} holds ${mb(sum(countedMb(view)))} on ${listed(places)}`;
 }
 
+/** What is inside another tenant is charged with that one. */
+const countedMb = ({ countedAs, committedMb, heldMb }: TenantView): PerGpu =>
+  countedAs === null ? committedMb : heldMb;
+
 /** The command that frees what it holds. */
-const handOver = ({ id, tenant, committedMb }: TenantView): string => {
+const handOver = (view: TenantView): string => {
+  const { id, tenant } = view;
   const commands = {
     embedder: 'clip move cpu',
     model: `model unload ${tenantName(id)}`,
     service: `service stop ${tenantName(id)}`,
     reservation: `lease release ${tenantName(id)}`,
   };
-  return `\`vramflow ${commands[tenant.kind]}\` (${mb(sum(committedMb))})`;
+  return `\`vramflow ${commands[tenant.kind]}\` (${mb(sum(countedMb(view)))})`;
 };

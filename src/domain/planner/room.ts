@@ -5,7 +5,7 @@ import type { Target } from '../../contracts/residency.js';
 import { byText, type HostView, type PerGpu, type TenantView } from './hostView.js';
 import { inLoadOrder, type Landing, landPartly, type Need, placeAll, take } from './placement.js';
 import { type Candidate, cheapestVictims, withoutAll } from './victims.js';
-import { type Demands, isOnCpuOnly } from './wishes.js';
+import { beyondOuter, type Demands, isOnCpuOnly } from './wishes.js';
 import { counted } from './wording.js';
 
 /** A move of the embedder to the CPU, or back. */
@@ -59,10 +59,12 @@ export function startOf(host: HostView, demands: Demands, target: Target, leavin
     (view) => !needed.has(view.id) && view.committedMb.some((mb, gpu) => mb > 0 && host.gpus[gpu]?.problem === null),
   );
   const holders = inTheWay.map((view) => holderOf(view, target, soft.has(view.id)));
-  return { needs: inLoadOrder(demands.needs), holders, roomMb };
+  const needs: Need[] = [];
+  for (const need of inLoadOrder(demands.needs)) needs.push(beyondOuter(host, need, gone, needs));
+  return { needs, holders, roomMb };
 }
 
-function holderOf(view: TenantView, target: Target, soft: boolean): Holder {
+export function holderOf(view: TenantView, target: Target, soft: boolean): Holder {
   const costMs = view.tenant.kind === 'embedder' ? MOVE_MS : view.tenant.loadMs;
   return soft
     ? { view, costMs, rank: Number.NEGATIVE_INFINITY, spared: null }

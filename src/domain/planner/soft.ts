@@ -4,7 +4,7 @@ import type { Target } from '../../contracts/residency.js';
 import type { HostView, PerGpu } from './hostView.js';
 import { type Landing, land, type Need, take } from './placement.js';
 import type { Placed, Room } from './room.js';
-import { type Demands, isOnCpuOnly, isWell, needOf, type Removal, type Soft, toCpu } from './wishes.js';
+import { beyondOuter, type Demands, isOnCpuOnly, isWell, needOf, type Removal, type Soft, toCpu } from './wishes.js';
 import { mb } from './wording.js';
 
 export interface Settled {
@@ -58,7 +58,8 @@ export function settleSoft(soft: Soft[], rest: Rest): Settled | string[] {
       present.add(view.id);
       continue;
     }
-    const need = needOf(rest.host, view, true);
+    const before = [...rest.room.placed, ...settled.placed].map((placed) => placed.need);
+    const need = beyondOuter(rest.host, needOf(rest.host, view, true), rest.gone, before);
     const landing = landOpen(need, open, roomMb);
     if (landing === null && later.length > 0 && landOpen(need, open, released(later, roomMb)) !== null) {
       return later.map((other) => other.view.id);

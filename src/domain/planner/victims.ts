@@ -58,6 +58,19 @@ function searchAll(candidates: Candidate[], needs: Need[], roomMb: PerGpu): Cand
   return (best as { victims: Candidate[] } | null)?.victims ?? null;
 }
 
+/** Of several sets of victims, the cheapest by the same measure. */
+export function cheapestSet<T extends { victims: Candidate[] }>(sets: T[]): T | null {
+  const ranks = [...new Set(sets.flatMap(({ victims }) => victims.map(({ rank }) => rank)))].sort((a, b) => b - a);
+  const costOf = (victims: Candidate[]): Cost => ({
+    lostMs: ranks.map((rank) =>
+      victims.reduce((lost, victim) => lost + (victim.rank === rank ? Math.max(1, victim.costMs) : 0), 0),
+    ),
+    names: victims.map(({ view }) => view.id).sort(byText),
+  });
+  const priced = sets.map((set) => ({ set, cost: costOf(set.victims) }));
+  return priced.sort((a, b) => compareCost(a.cost, b.cost))[0]?.set ?? null;
+}
+
 function compareCost(a: Cost, b: Cost): number {
   for (const [level, lost] of a.lostMs.entries()) {
     const difference = lost - (b.lostMs[level] ?? 0);

@@ -82,6 +82,7 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
     if (unproven && isUsable) demands.confirms.push({ view, why });
     return null;
   }
+  if (place === 'absent' && endsWithOuter(host, view, target)) return null;
   if (view.unavailable !== null) {
     if (asked || !canWait(view, wish, place, target)) return driverUnavailable(view);
     demands.notes.push({ tenant: view.id, reason: view.unavailable });
@@ -102,6 +103,12 @@ function readWish(host: HostView, view: TenantView, wish: Wish, target: Target, 
       break;
   }
   return null;
+}
+
+/** What it is inside is stopped, and it with that, whatever its own driver says. */
+function endsWithOuter(host: HostView, { tenant }: TenantView, target: Target): boolean {
+  const outer = host.tenants.get(tenant.inside ?? '');
+  return outer !== undefined && target.wishes[outer.id]?.place === 'absent' && !isThere(outer, 'absent');
 }
 
 /**
@@ -174,8 +181,8 @@ function toGpu(host: HostView, view: TenantView, why: string, demands: Demands, 
 export function needOf(host: HostView, view: TenantView, startsAnew: boolean): Need {
   const { tenant, driver } = view;
   if (tenant.lease !== undefined) return needOfLease(host, view, tenant.lease);
-  const chargeMb = beyondOuter(host, view, Math.max(0, tenant.chargeMb));
-  const peakMb = beyondOuter(host, view, Math.max(0, tenant.chargeMb, tenant.peakMb));
+  const chargeMb = Math.max(0, tenant.chargeMb);
+  const peakMb = Math.max(chargeMb, tenant.peakMb);
   const keeps = !startsAnew && view.onGpu && view.countedAs === null;
   const ownMb = keeps ? view.committedMb : host.gpus.map(() => 0);
   const oneByOne = driver.placement === 'chosen' || tenant.kind === 'embedder';
@@ -190,14 +197,23 @@ export function needOf(host: HostView, view: TenantView, startsAnew: boolean): N
   };
 }
 
-/** Of so much, what the tenant that it is inside is not charged for already, beside what else is in there. */
-function beyondOuter(host: HostView, view: TenantView, mb: number): number {
-  const outer = host.tenants.get(view.countedAs ?? '');
-  if (outer === undefined) return mb;
-  const others = outer.inner.filter(({ id }) => id !== view.id).map(({ heldMb }) => sum(heldMb));
+/**
+ * What it takes beyond the charge of the tenant that it is inside, which is used up by what stays in there and what comes
+ * before it.
+ * @param gone who has left by then
+ */
+export function beyondOuter(host: HostView, need: Need, gone: ReadonlySet<string>, before: Need[]): Need {
+  const outer = host.tenants.get(need.view.countedAs ?? '');
+  if (outer === undefined) return need;
+  const inThereMb = ({ id, tenant, heldMb }: TenantView): number => {
+    if (before.some(({ view }) => view.id === id)) return tenant.chargeMb;
+    return gone.has(id) ? 0 : sum(heldMb);
+  };
+  const others = outer.inner.filter(({ id }) => id !== need.view.id).map(inThereMb);
   // A GPU that takes nothing new takes it from nobody.
   const charged = outer.committedMb.filter((_, gpu) => host.gpus[gpu]?.problem === null);
-  return Math.max(0, sum(others) + mb - sum(charged));
+  const leftMb = Math.max(0, sum(charged) - sum(others));
+  return { ...need, chargeMb: Math.max(0, need.chargeMb - leftMb), peakMb: Math.max(0, need.peakMb - leftMb) };
 }
 
 /** It has no place yet, or is to give back the one that it has. */

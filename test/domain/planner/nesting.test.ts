@@ -100,7 +100,7 @@ describe('a plan for a host whose Ollama is a service', () => {
   });
 
   it('makes room for what goes beyond that, not at the cost of the service', () => {
-    const sibling = tenant('model/other', { ...on(10_000), inside: OLLAMA, priority: 10 });
+    const sibling = tenant('model/other', { ...on(10_000), inside: OLLAMA, priority: 10, uses: 1 });
     const other = service('cosyvoice', { ...on(4_096), chargeMb: 4_096 });
     const result = planOf(plan(card([ollama(10_000), inside(), sibling, other]), load));
     expect(inWords(result)).toEqual(['s1 unload service/cosyvoice', 's2 load model/qwen3-vl:8b after s1']);
@@ -196,5 +196,81 @@ describe('while that service is stopped', () => {
       resolveTarget({ kind: 'mode', mode: 'autopilot' }, noIntents(), policy(), seen).wishes[EMBEDDER];
     expect(wishOf(observed)).toMatchObject({ place: 'gpu-if-room' });
     expect(wishOf({ ...observed, drivers: away })).toEqual({ place: 'cpu' });
+  });
+});
+
+describe('an empty phase (P3)', () => {
+  it('stops the service whose server hangs: what is inside ends with it, whatever its driver says', () => {
+    const hangs = drivers({ available: false, reason: 'no answer' });
+    const observed = card([ollama(REST_MB), inside({ state: 'unknown' }), clip()], { drivers: hangs });
+    const wanted = target({ [OLLAMA]: { place: 'absent' }, [VLM]: { place: 'absent' }, [EMBEDDER]: { place: 'cpu' } });
+    expect(inWords(planOf(plan(observed, wanted)))).toEqual(['s1 unload service/ollama']);
+    // What it left is proven by itself, once the service has ended.
+    const left = card([service('ollama', { chargeMb: SERVER_MB }), inside({ ...on(9_000), state: 'unloading' })]);
+    expect(inWords(planOf(plan(left, wanted)))).toEqual([`s1 unload ${VLM}`]);
+    const modelOnly = target({ [VLM]: { place: 'absent' } });
+    expect(refusalOf(plan(observed, modelOnly))).toMatchObject({ code: 'driver-unavailable' });
+  });
+});
+
+describe('several models inside', () => {
+  const second = (change: Partial<TenantObservation> = {}) =>
+    tenant('model/other', { chargeMb: 12_000, peakMb: 12_000, inside: OLLAMA, ...change });
+
+  it('one that leaves makes room for another: nobody outside is stopped for what is counted twice', () => {
+    const other = service('cosyvoice', { ...on(4_096), chargeMb: 4_096 });
+    const observed = card([ollama(12_300), inside(), second(on(12_000)), other]);
+    const swap = target({ [VLM]: { place: 'gpu' }, 'model/other': { place: 'absent' } });
+    expect(inWords(planOf(plan(observed, swap)))).toEqual([
+      's1 unload model/other',
+      's2 load model/qwen3-vl:8b after s1',
+    ]);
+  });
+
+  it('take what they need together, not each what is left for one', () => {
+    const observed = card([ollama(REST_MB), inside(), second()]);
+    const both = target({ [VLM]: { place: 'gpu' }, 'model/other': { place: 'gpu' } });
+    const planned = planOf(plan(observed, both));
+    const needed = planned.steps.map((step) => (step.kind === 'load' ? step.needsMb : 0));
+    expect(needed.reduce((sum, mb) => sum + mb, 0)).toBe(VLM_MB + 12_000 - SERVER_MB);
+  });
+
+  it('one of lower priority makes room for another before anything outside does', () => {
+    const other = service('cosyvoice', { ...on(4_096), chargeMb: 4_096 });
+    const observed = card([ollama(12_300), inside(), second({ ...on(12_000), priority: 10 }), other]);
+    expect(inWords(planOf(plan(observed, load)))).toEqual([
+      's1 unload model/other',
+      's2 load model/qwen3-vl:8b after s1',
+    ]);
+  });
+
+  it('one makes room for another where nobody else could', () => {
+    const observed = card([ollama(16_300), inside(), second({ ...on(16_000), chargeMb: 16_000 })]);
+    expect(inWords(planOf(plan(observed, load)))).toEqual([
+      's1 unload model/other',
+      's2 load model/qwen3-vl:8b after s1',
+    ]);
+  });
+
+  it('a refusal names the one inside that must stay, as one that is in use', () => {
+    const busy = second({ ...on(16_000), chargeMb: 16_000, uses: 1 });
+    expect(refusalOf(plan(card([ollama(16_300), inside(), busy]), load))).toMatchObject({
+      code: 'in-use',
+      message: expect.stringContaining('model/other holds 16,000 MB'),
+    });
+    const fixed = { ...busy, uses: 0, pinned: true };
+    expect(refusalOf(plan(card([ollama(16_300), inside(), fixed]), load)).code).toBe('holder-outranks');
+  });
+
+  it('no more of them go than must', () => {
+    const small = tenant('model/small', { ...on(5_000), chargeMb: 5_000, inside: OLLAMA, loadMs: 1_000 });
+    const observed = card([ollama(17_300), inside(), second({ ...on(12_000), loadMs: 9_000 }), small]);
+    // 17,000 + 10,752 − 18,432 = 9,320 beyond, 5,332 are free.
+    expect(inWords(planOf(plan(observed, load)))[0]).toBe('s1 unload model/small');
+    const large = {
+      ...observed,
+      tenants: observed.tenants.map((one) => (one.id === VLM ? inside({ chargeMb: 13_000 }) : one)),
+    };
+    expect(planOf(plan(large, load)).displaced).toEqual(['model/other']);
   });
 });
