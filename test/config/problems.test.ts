@@ -346,6 +346,12 @@ describe('other sources', () => {
     expect(problem).toMatchObject({ source: 'flag', key: 'gpu.raeder', remedy: 'Did you mean reader?' });
   });
 
+  it.each(['__proto__.zebra', 'gpu.__proto__.zebra'])('the flag %s, which no map can have', (key) => {
+    const [problem] = new Sandbox().problems({ overrides: { [key]: '1' } });
+    expect(problem).toMatchObject({ source: 'flag', message: 'is not a key path.' });
+    expect({}).not.toHaveProperty('zebra');
+  });
+
   it('files and environment are reported together', () => {
     const sandbox = new Sandbox().user('gpu: [\n').project('zebra: 1\n');
     const problems = sandbox.problems({ env: { VRAMFLOW_RESERVE_MB: '-1' } });
