@@ -311,6 +311,25 @@ describe('the answers are as the document says', () => {
     expect(leases.start).toHaveBeenCalledTimes(2);
   });
 
+  it('to a lease whose caller leaves while it is being begun: it is taken back', async () => {
+    const { leases, listen } = await served();
+    let begun: () => void = () => {};
+    leases.start.mockReturnValueOnce(new Promise((resolve) => (begun = resolve)));
+    const url = `${await listen()}/gpu/lease`;
+    const caller = new AbortController();
+    const headers = { authorization: `Bearer ${TOKEN}` };
+    const asked = fetch(url, { method: 'POST', headers, signal: caller.signal });
+    await vi.waitFor(() => expect(leases.start).toHaveBeenCalled());
+    const left = expect(asked).rejects.toThrow();
+    caller.abort();
+    await left;
+    // The next answer comes after the end of that connection was seen.
+    await fetch(`${url}s`, { headers });
+    begun();
+    await vi.waitFor(() => expect(leases.settled).toHaveBeenCalled());
+    await vi.waitFor(() => expect(leases.settled.mock.lastCall?.[1].signal.aborted).toBe(true));
+  });
+
   it('to leases before Temporal answers', async () => {
     const { ask } = await served({ noTemporal: true });
     expect(await ask('GET', '/gpu/leases')).toMatchObject({ status: 503, body: { error: { code: 'unavailable' } } });
