@@ -31,6 +31,7 @@ const LEASE_STATUS: Record<LeaseProblem['code'], number> = {
   'lease-exists': 409,
   'no-such-lease': 404,
   'lease-not-held': 409,
+  unavailable: 503,
 };
 
 export function createGateway({ agent, operations, leases, token, openRoutes }: GatewayOptions): FastifyInstance {
