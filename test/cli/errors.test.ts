@@ -35,6 +35,7 @@ describe('an error under -o json', () => {
       says: /'much'.*as a number/,
       remedy: /--help/,
     },
+    { argv: ['can-fit', ''], exitCode: EXIT.usage, code: 'bad-input', says: /as a number/, remedy: /--help/ },
     {
       argv: ['plan', 'mode'],
       exitCode: EXIT.usage,
