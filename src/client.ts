@@ -88,6 +88,8 @@ if (isMain(import.meta.url)) {
   process.stdout.on('error', (error: NodeJS.ErrnoException) =>
     process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.unexpected),
   );
+  // Who listens no more to the talk wants the work done all the same; a lease must be renewed, and given back.
+  process.stderr.on('error', () => undefined);
   const { env, stdout, stderr } = process;
   process.exitCode = await main(process.argv.slice(2), { env, cwd: process.cwd(), stdout, stderr });
 }

@@ -39,6 +39,8 @@ const goalQuery = z.union([
   z.strictObject({ phase: z.string() }),
   z.strictObject({ service: z.string() }),
 ]);
+/** Nothing is no number of MB. */
+const fitQuery = z.object({ mb: z.string().trim().min(1).transform(Number).pipe(z.number().min(0)) });
 const journalQuery = z.object({
   after: z.coerce.number().int().min(0).default(0),
   limit: z.coerce.number().int().min(1).max(5_000).default(200),
@@ -107,7 +109,7 @@ export function createEndpoint({
     return { plan: planResidency(observation, target, agent.policy), observation, intentsKnown: intents !== null };
   });
   server.get('/v1/can-fit', (request) => {
-    const { mb } = z.object({ mb: z.coerce.number().min(0) }).parse(request.query);
+    const { mb } = fitQuery.parse(request.query);
     return canFit(agent.observation(), mb, agent.policy);
   });
   server.get('/v1/models', async () => ({

@@ -1,4 +1,4 @@
-import { ApplicationFailure, WorkflowFailedError } from '@temporalio/client';
+import { ApplicationFailure, isGrpcServiceError, ServiceError, WorkflowFailedError } from '@temporalio/client';
 import { ZodError, z } from 'zod';
 import { EmbedderError } from '../adapters/clip/embedder.js';
 import { OllamaError } from '../adapters/ollama/ollama.js';
@@ -43,6 +43,10 @@ export function problemOf(error: unknown): { status: number; body: ProblemBody }
       outcome?.refusal?.remedy ?? outcome?.failure?.remedy ?? null,
     );
   }
+  if (error instanceof ServiceError && isAway(error.cause)) {
+    const remedy = 'try again in a moment; `vramflow doctor` says what is missing';
+    return problem(503, 'unavailable', `Temporal does not answer: ${error.message}`, remedy);
+  }
   if (
     error instanceof Error &&
     'statusCode' in error &&
@@ -54,6 +58,11 @@ export function problemOf(error: unknown): { status: number; body: ProblemBody }
   const message = error instanceof Error ? error.message : String(error);
   return problem(500, 'internal', message, 'see the agent’s log');
 }
+
+/** gRPC's word for a server that cannot be reached, or that does not answer in time. */
+const AWAY = [14, 4];
+
+const isAway = (cause: unknown): boolean => isGrpcServiceError(cause) && AWAY.includes(cause.code);
 
 const problem = (status: number, code: string, message: string, remedy: string | null) => ({
   status,

@@ -1,6 +1,7 @@
 /** Calls the agent's endpoint. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { readToken, TokenError } from '../agent/token.js';
 import { foldersOf } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
@@ -38,19 +39,24 @@ export function agentClient(config: Config, context: CliContext): AgentClient {
     if (!response.ok) throw await refusal(response, path);
     return response;
   };
+  const json = async <T>(route: string, init: RequestInit): Promise<T> => {
+    const response = await call(route, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    return (await response.json().catch((error: unknown) => {
+      throw error instanceof SyntaxError ? stranger(response, error) : cutOff(error);
+    })) as T;
+  };
   const post = (body: unknown): RequestInit => ({
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
   return {
-    get: async <T>(route: string) =>
-      (await (await call(route, { signal: AbortSignal.timeout(TIMEOUT_MS) })).json()) as T,
-    post: async <T>(route: string, body: unknown) =>
-      (await (await call(route, { ...post(body), signal: AbortSignal.timeout(TIMEOUT_MS) })).json()) as T,
+    get: (route) => json(route, {}),
+    post: (route, body) => json(route, post(body)),
     async *lines(route, { body, signal } = {}) {
       const init = { ...(body === undefined ? {} : post(body)), ...(signal ? { signal } : {}) };
       const response = await call(route, init);
+      if (response.headers.get('content-type')?.startsWith('text/html')) throw stranger(response, null);
       if (response.body) yield* linesOf(response.body, signal);
     },
   };
@@ -112,7 +118,9 @@ async function reach(url: string, init: RequestInit): Promise<Response> {
 const isTimeout = (error: unknown): boolean => error instanceof Error && error.name === 'TimeoutError';
 
 async function refusal(response: Response, tokenPath: string): Promise<UserError> {
-  const { error } = (await response.json()) as { error: { code: string; message: string; remedy: string | null } };
+  const answer = refusalSchema.safeParse(await response.json().catch(() => null));
+  if (!answer.success) return stranger(response, answer.error);
+  const { error } = answer.data;
   if (response.status === 401) {
     return new UserError(`The agent does not take the token of ${tokenPath}.`, {
       exitCode: EXIT.unavailable,
@@ -128,6 +136,27 @@ async function refusal(response: Response, tokenPath: string): Promise<UserError
   });
 }
 
+const refusalSchema = z.object({
+  error: z.object({ code: z.string(), message: z.string(), remedy: z.string().nullable() }),
+});
+
+const cutOff = (cause: unknown): ConnectionLost =>
+  new ConnectionLost('The agent ended the connection before its answer was complete.', {
+    exitCode: EXIT.unavailable,
+    remedy: '`vramflow doctor` shows whether it runs.',
+    cause,
+  });
+
+/** What answers there does not speak as an agent does. */
+function stranger(response: Response, cause: unknown): UserError {
+  const { origin } = new URL(response.url);
+  return new UserError(`What answers at ${origin} is no agent of vramflow (status ${response.status}).`, {
+    exitCode: EXIT.unavailable,
+    remedy: 'Another program may listen there: give the agent a port of its own (agent.listen), and start it.',
+    cause,
+  });
+}
+
 async function* linesOf(body: ReadableStream<Uint8Array>, signal?: AbortSignal): AsyncIterable<string> {
   const decoder = new TextDecoder();
   let rest = '';
@@ -139,11 +168,7 @@ async function* linesOf(body: ReadableStream<Uint8Array>, signal?: AbortSignal):
     }
   } catch (error) {
     signal?.throwIfAborted();
-    throw new ConnectionLost('The agent ended the connection before its answer was complete.', {
-      exitCode: EXIT.unavailable,
-      remedy: '`vramflow doctor` shows whether it runs.',
-      cause: error,
-    });
+    throw cutOff(error);
   }
   if (rest !== '') yield rest;
 }

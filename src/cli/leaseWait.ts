@@ -41,11 +41,12 @@ export async function untilHeld(leases: Leases, id: string, wait: Wait, output: 
   try {
     for (;;) {
       const state = await leases.state(id);
-      if (state.state !== 'queued') return state;
-      if (interrupted.yes()) {
+      // Also of one that was granted meanwhile: nobody waits for it any more.
+      if (interrupted.yes() && state.state !== 'ended') {
         await leases.release(id);
         throw new Exit(EXIT.interrupted);
       }
+      if (state.state !== 'queued') return state;
       const waited = Date.now() - begun;
       const late = wait.limitMs !== null && waited >= wait.limitMs;
       if (late || (!wait.inLine && state.reason !== null)) {

@@ -1,6 +1,7 @@
 /** What one key alone cannot tell: whether the configuration makes sense as a whole. Pure. */
 import type { Completed } from './complete.js';
 import type { KeyPath } from './keyPath.js';
+import { isLoopback } from './loopback.js';
 import { VLM_ALIAS } from './modelName.js';
 import { nearest } from './nearest.js';
 import { type Config, ID_PATTERN, type ModeSettings } from './schema.js';
@@ -19,6 +20,7 @@ export function crossChecks({ config, withoutVram }: Completed): Contradiction[]
     ...checkHost(config),
     ...withoutVram.map((missing) => missingVram(config, missing)),
     ...checkPorts(config),
+    ...checkDoors(config),
     ...checkServices(config),
     ...Object.entries(config.modes).flatMap(([name, mode]) => [
       ...checkModels(config, name, mode),
@@ -52,6 +54,18 @@ function checkPorts(config: Config): Contradiction[] {
   if (address !== undefined || port !== ui_port) return [];
   const message = `is ${ui_port}, which temporal.port has already.`;
   return [{ path: ['temporal', 'ui_port'], message, remedy: 'Give the two different ports.' }];
+}
+
+/** A token, and names of loopback, are no protection against another machine: who calls from there writes any name. */
+function checkDoors({ agent, gateway }: Config): Contradiction[] {
+  return Object.entries({ agent, gateway }).flatMap(([door, { listen }]) => {
+    if (listen === undefined) return [];
+    const cut = listen.lastIndexOf(':');
+    if (isLoopback(listen.slice(0, cut))) return [];
+    const message = `is ${listen}, which other machines reach: it answers on loopback only.`;
+    const remedy = `Write 127.0.0.1${listen.slice(cut)}; from another machine, come through a tunnel (SSH, WireGuard).`;
+    return [{ path: [door, 'listen'], message, remedy }];
+  });
 }
 
 function checkModels(config: Config, modeName: string, mode: ModeSettings): Contradiction[] {

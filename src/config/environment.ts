@@ -120,7 +120,8 @@ export function flagValues(overrides: Readonly<Record<string, string>>): TextVal
   const origin: Origin = { from: 'flag' };
   for (const [key, written] of Object.entries(overrides)) {
     const path = parsePath(key);
-    if (path) setText(values, path, written, origin);
+    // It would be written into the prototype of all objects.
+    if (path && !path.includes('__proto__')) setText(values, path, written, origin);
     else
       values.problems.push(
         problemAt(origin, [key], 'is not a key path.', 'Write it as gpu.reader, or models."a:7b".vram_mb.'),

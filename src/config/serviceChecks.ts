@@ -1,5 +1,6 @@
 /** What the schema cannot say of services and phases. Pure. */
 import type { Contradiction } from './crossChecks.js';
+import { isLoopback } from './loopback.js';
 import { nearest } from './nearest.js';
 import type { Config, ServiceSettings } from './schema.js';
 
@@ -82,8 +83,6 @@ function checkHealth(name: string, { health }: ServiceSettings): Contradiction[]
   }
   return problems;
 }
-
-const isLoopback = (host: string): boolean => /^(?:localhost|127(?:\.\d+){3}|\[?::1\]?)$/.test(host);
 
 function checkNames(config: Config, path: string[], services: string[]): Contradiction[] {
   return services.flatMap((name, index) => {

@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Agent } from '../agent/agent.js';
-import { RequestProblem } from '../agent/problem.js';
+import { problemOf, RequestProblem } from '../agent/problem.js';
 import { serviceTenant } from '../contracts/names.js';
 import type { OperationOutcome } from '../contracts/operation.js';
 import type { AskedGoal } from '../contracts/start.js';
@@ -133,7 +133,7 @@ async function stream(agent: Agent, started: StartedOperation, reply: FastifyRep
   try {
     send('done', answerOf(await started.outcome));
   } catch (error) {
-    send('error', { message: error instanceof Error ? error.message : String(error) });
+    send('error', problemOf(error).body);
   } finally {
     clearInterval(timer);
     raw.end();

@@ -105,8 +105,10 @@ export function addLeaseRoutes(server: FastifyInstance, agent: Agent, leases: ()
     const asked = requestOf(body, agent);
     const isAwaited = body.wait && waits(request);
     const here = leases();
+    // From now on: one who leaves before it is begun takes it back, too.
+    const signal = clientLeft(reply);
     await here.start(asked);
-    const state = isAwaited ? await here.settled(asked.id, { signal: clientLeft(reply) }) : await here.state(asked.id);
+    const state = isAwaited ? await here.settled(asked.id, { signal }) : await here.state(asked.id);
     const lease = answerOf(state);
     if (state.state === 'ended') {
       const message = state.reason ?? 'it ended at once';

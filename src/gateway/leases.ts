@@ -10,13 +10,15 @@ import { readLeaseState } from './publishedState.js';
 
 /** How often the answer to a renewal is looked for, and how often one that waits is looked at, ms. */
 const LOOK_MS = { renewal: 200, waiting: 300 };
+/** A renewal that nobody has heard by then is given up. */
+const RENEWAL_MS = 30_000;
 
 /** What a lease cannot do, and what to do about it. */
 export class LeaseProblem extends Error {
   override readonly name = 'LeaseProblem';
 
   constructor(
-    readonly code: 'lease-exists' | 'no-such-lease' | 'lease-not-held',
+    readonly code: 'lease-exists' | 'no-such-lease' | 'lease-not-held' | 'unavailable',
     message: string,
     readonly remedy: string,
   ) {
@@ -30,7 +32,7 @@ export interface Leases {
   state(id: string): Promise<LeaseState>;
   /** Resolves when it waits no more: it is held, or it ended before. Who gives up takes it back. */
   settled(id: string, options: { signal: AbortSignal; onLook?: (state: LeaseState) => void }): Promise<LeaseState>;
-  /** @throws LeaseProblem when it is not held any more */
+  /** @throws LeaseProblem when it is not held any more, or when no control worker answers */
   renew(id: string, ttlSeconds: number): Promise<LeaseState>;
   release(id: string): Promise<void>;
   /** Those that wait or are held. */
@@ -73,6 +75,7 @@ export function createLeases(client: Client, host: string): Leases {
     },
     async renew(id, ttlSeconds) {
       const renewal = randomUUID();
+      const until = Date.now() + RENEWAL_MS;
       await handle(id).signal(SIGNAL.renewLease, { renewal, ttlSeconds }).catch(noSuchLease(id));
       for (;;) {
         const state = await leases.state(id);
@@ -80,6 +83,11 @@ export function createLeases(client: Client, host: string): Leases {
         if (state.state !== 'held') {
           const message = `Lease "${id}" cannot be renewed: it is ${state.state}.`;
           throw new LeaseProblem('lease-not-held', message, 'Ask for a new one: vramflow lease acquire.');
+        }
+        if (Date.now() >= until) {
+          const message = `Lease "${id}" is not renewed: no control worker has answered for ${RENEWAL_MS / 1_000} s.`;
+          const remedy = 'Start one: `vramflow up` or `vramflow worker --role control`.';
+          throw new LeaseProblem('unavailable', message, remedy);
         }
         await pause(LOOK_MS.renewal);
       }

@@ -31,10 +31,15 @@ const LEASE_STATUS: Record<LeaseProblem['code'], number> = {
   'lease-exists': 409,
   'no-such-lease': 404,
   'lease-not-held': 409,
+  unavailable: 503,
 };
 
 export function createGateway({ agent, operations, leases, token, openRoutes }: GatewayOptions): FastifyInstance {
   const server = fastify({ forceCloseConnections: true });
+  if (agent.options.simulated) {
+    // Before all else, and on the raw answer: also on refusals and on streams (law 7).
+    server.addHook('onRequest', async (_request, reply) => void reply.raw.setHeader(SIMULATED_HEADER, 'true'));
+  }
   const routes = collectRoutes(server);
   const isOpen = (url: string): boolean => openRoutes.some((route) => url.startsWith(route.slice(0, -1)));
 
@@ -47,9 +52,6 @@ export function createGateway({ agent, operations, leases, token, openRoutes }: 
     if (allow.length > 0) reply.header('allow', allow.join(', '));
     throw problem;
   });
-  if (agent.options.simulated) {
-    server.addHook('onSend', async (_request, reply) => void reply.header(SIMULATED_HEADER, 'true'));
-  }
   server.setErrorHandler((error, _request, reply) => {
     if (error instanceof LeaseProblem) {
       const { code, message, remedy } = error;

@@ -156,14 +156,13 @@ async function startLoad(
   host: string,
   tenant: string,
 ): Promise<{ workflowId: string; outcome: Promise<OperationOutcome> }> {
-  if (client === null) throw new Error('Temporal does not answer yet: try again in a moment');
   const input: OperationInput = {
     host,
     goal: { kind: 'model', tenant, verb: 'load', demand: true },
     requestedBy: 'an on-demand request',
     priority: 50,
   };
-  const handle = await client.workflow.start('modelOperation', {
+  const handle = await connectedClient(client).workflow.start('modelOperation', {
     workflowId: workflowId.modelOperation(host, tenantName(tenant), 'load', randomUUID().slice(0, 8)),
     taskQueue: CONTROL_QUEUE,
     args: [input],

@@ -135,6 +135,7 @@ describe('what can be asked', () => {
     '/v1/journal?limit=x',
     '/v1/can-fit',
     '/v1/can-fit?mb=-1',
+    '/v1/can-fit?mb=',
     '/v1/events?after=x',
   ])('not so: %s', async (url) => {
     const { ask } = await served();

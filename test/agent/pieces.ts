@@ -202,7 +202,9 @@ export interface Pieces {
 
 /** @param change.clip false: the CLIP part is missing */
 export async function agentOnFakes(
-  change: Partial<Pick<AgentOptions, 'readerKind' | 'readerReason' | 'folder' | 'onIdle' | 'onOllamaChange'>> & {
+  change: Partial<
+    Pick<AgentOptions, 'simulated' | 'readerKind' | 'readerReason' | 'folder' | 'onIdle' | 'onOllamaChange'>
+  > & {
     policy?: Partial<HostPolicy>;
     clip?: boolean;
     ollama?: FakeOllama;

@@ -1,4 +1,4 @@
-import { ApplicationFailure, WorkflowFailedError } from '@temporalio/client';
+import { ApplicationFailure, ServiceError, WorkflowFailedError } from '@temporalio/client';
 import { RetryState } from '@temporalio/common';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -13,6 +13,12 @@ const failed = (details: unknown) =>
     ApplicationFailure.nonRetryable('load a: no room', 'Refused', details),
     RetryState.NON_RETRYABLE_FAILURE,
   );
+
+/** What a call ends with that the server refuses, or that does not reach it. */
+const temporal = (code: number) =>
+  new ServiceError('Failed to start Workflow', {
+    cause: Object.assign(new Error('14 UNAVAILABLE'), { code, details: '', metadata: {} }),
+  });
 
 describe('an error as an answer (P10)', () => {
   it.each<[string, unknown, number, object]>([
@@ -40,6 +46,9 @@ describe('an error as an answer (P10)', () => {
     ['a failure', failed({ refusal: null, failure: { remedy: 'r' } }), 409, { remedy: 'r' }],
     ['a failure without details', failed(undefined), 409, { code: 'Refused', remedy: null }],
     ['a body too large', Object.assign(new Error('m'), { statusCode: 413 }), 413, { code: 'bad-input', message: 'm' }],
+    ['Temporal that is away', temporal(14), 503, { code: 'unavailable', remedy: expect.stringContaining('doctor') }],
+    ['Temporal that does not answer in time', temporal(4), 503, { code: 'unavailable' }],
+    ['Temporal that refuses', temporal(3), 500, { code: 'internal' }],
     ['a bug', new Error('m'), 500, { code: 'internal', message: 'm' }],
     ['a bug that is no error', 'm', 500, { code: 'internal', message: 'm' }],
   ])('%s', (_, error, status, body) => {

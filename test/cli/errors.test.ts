@@ -7,13 +7,15 @@ import { EXIT } from '../../src/cli/exitCodes.js';
 import { reportError } from '../../src/cli/reportError.js';
 import { main } from '../../src/client.js';
 
+const run = (...argv: string[]) => runWith({}, ...argv);
+
 /** Runs a command line in a folder where nothing of vramflow runs. */
-async function run(...argv: string[]) {
+async function runWith(more: NodeJS.ProcessEnv, ...argv: string[]) {
   const folder = mkdtempSync(join(tmpdir(), 'vramflow-cli-'));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   writeFileSync(join(folder, 'broken.yaml'), 'vlm_modl: x\n');
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const env = { HOME: folder, VRAMFLOW_DATA_DIR: folder, VRAMFLOW_AGENT_LISTEN: '127.0.0.1:1' };
+  const env = { HOME: folder, VRAMFLOW_DATA_DIR: folder, VRAMFLOW_AGENT_LISTEN: '127.0.0.1:1', ...more };
   const code = await main(argv, { env, cwd: folder, stdout, stderr });
   return { code, stdout: String(stdout.read() ?? ''), stderr: String(stderr.read() ?? '') };
 }
@@ -35,6 +37,7 @@ describe('an error under -o json', () => {
       says: /'much'.*as a number/,
       remedy: /--help/,
     },
+    { argv: ['can-fit', ''], exitCode: EXIT.usage, code: 'bad-input', says: /as a number/, remedy: /--help/ },
     {
       argv: ['plan', 'mode'],
       exitCode: EXIT.usage,
@@ -45,6 +48,9 @@ describe('an error under -o json', () => {
     { argv: ['model'], exitCode: EXIT.usage, code: 'bad-input', says: /a command is missing/, remedy: /--help/ },
     { argv: [], exitCode: EXIT.usage, code: 'bad-input', says: /a command is missing/, remedy: /--help/ },
     { argv: ['mode', 'recroding'], exitCode: EXIT.usage, code: 'bad-input', says: /recroding/, remedy: /recording/ },
+    // What every object has is no mode and no model.
+    { argv: ['mode', 'constructor'], exitCode: EXIT.usage, code: 'bad-input', says: /no mode/, remedy: /Known/ },
+    { argv: ['plan', 'mode', 'toString'], exitCode: EXIT.usage, code: 'bad-input', says: /no mode/, remedy: /Known/ },
     { argv: ['status'], exitCode: EXIT.unavailable, code: 'unavailable', says: /token/, remedy: null },
     { argv: ['sim'], exitCode: EXIT.unavailable, code: 'unavailable', says: /simulated host/, remedy: /--simulate/ },
     {
@@ -86,6 +92,18 @@ describe('an error under -o json', () => {
     expect(text.stderr.split('\n').map((line) => line.trim())).toContain(says);
     const { error } = JSON.parse((await run(...argv, '-o', 'json')).stderr);
     expect(error).toMatchObject({ code: 'bad-input', remedy: says });
+  });
+
+  it('comes after each warning of the configuration once', async () => {
+    for (const argv of [
+      ['mode', 'idle'],
+      ['plan', 'mode', 'idle'],
+      ['plan', 'model', 'vlm'],
+      ['plan', 'service', 'start', 'tts'],
+    ]) {
+      const { stderr } = await runWith({ VRAMFLOW_ZEBRA: '1', VRAMFLOW_TEMPORAL_ADDRESS: '127.0.0.1:1' }, ...argv);
+      expect([...stderr.matchAll(/warning: /g)]).toHaveLength(1);
+    }
   });
 
   it('also when nobody expected it', () => {

@@ -10,12 +10,15 @@ const BLOCKED = { ...QUEUED, reason: 'model/x holds 9,000 MB', remedy: '`vramflo
 const HELD = { ...QUEUED, state: 'held', position: null } as LeaseState;
 
 /** Waits for a lease that is so, one look after the other; the last for ever. */
-async function wait(looks: LeaseState[], how: Wait) {
+async function wait(looks: LeaseState[], how: Wait, onLook: () => void = () => {}) {
   const said: string[] = [];
   const released: string[] = [];
   let look = 0;
   const leases = {
-    state: (_id: string) => Promise.resolve(looks[Math.min(look++, looks.length - 1)]),
+    state: (_id: string) => {
+      onLook();
+      return Promise.resolve(looks[Math.min(look++, looks.length - 1)]);
+    },
     release: (id: string) => Promise.resolve(void released.push(id)),
   } as unknown as Leases;
   const output = { talk: (line: string) => void said.push(line) } as unknown as Output;
@@ -49,6 +52,15 @@ describe('a lease that is waited for', () => {
     });
     const unseen = await wait([QUEUED], waitOf(0));
     expect(unseen.ended).toMatchObject({ message: expect.stringMatching(/within 0 s: its turn has not come yet/) });
+  });
+
+  it.each([QUEUED, HELD])('is given back after Ctrl-C, also when it is granted at that moment: %o', async (found) => {
+    // As Ctrl-C, which a test runner would hear too.
+    const hangUp = () => void process.emit('SIGHUP');
+    expect(await wait([found], waitOf(undefined), hangUp)).toMatchObject({
+      ended: { exitCode: EXIT.interrupted },
+      released: ['job'],
+    });
   });
 
   it('that is refused says why and what to do', () => {

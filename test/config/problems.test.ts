@@ -97,6 +97,14 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
     ],
   ],
   [
+    'doors that other machines reach',
+    'agent: { listen: "0.0.0.0:8470" }\ngateway: { listen: "[::]:8000" }\n',
+    [
+      '1:10 agent.listen is 0.0.0.0:8470, which other machines reach: it answers on loopback only. Write 127.0.0.1:8470; from another machine, come through a tunnel (SSH, WireGuard).',
+      '2:12 gateway.listen is [::]:8000, which other machines reach: it answers on loopback only. Write 127.0.0.1:8000; from another machine, come through a tunnel (SSH, WireGuard).',
+    ],
+  ],
+  [
     'an item of a list',
     'gpu:\n  nvidia_smi:\n    - ssh\n    - 5\n',
     ['4:7 gpu.nvidia_smi.1 must be a text, but is 5. Write it as `text`, for example.'],
@@ -336,6 +344,12 @@ describe('other sources', () => {
   it('a flag that names no key', () => {
     const [problem] = new Sandbox().problems({ overrides: { 'gpu.raeder': 'none' } });
     expect(problem).toMatchObject({ source: 'flag', key: 'gpu.raeder', remedy: 'Did you mean reader?' });
+  });
+
+  it.each(['__proto__.zebra', 'gpu.__proto__.zebra'])('the flag %s, which no map can have', (key) => {
+    const [problem] = new Sandbox().problems({ overrides: { [key]: '1' } });
+    expect(problem).toMatchObject({ source: 'flag', message: 'is not a key path.' });
+    expect({}).not.toHaveProperty('zebra');
   });
 
   it('files and environment are reported together', () => {

@@ -1,4 +1,6 @@
 /** P7 and P5 for programs outside: leases on the simulated host at speed 1. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import type { LeaseState } from '../../src/contracts/lease.js';
 import { lookAt } from '../../src/processes/proc.js';
 import { freePort } from '../parts/ports.js';
+import { CLIENT } from '../system/children.js';
 import { expectNoViolation, type Printed } from '../system/judge.js';
 import { type System, startSystem } from '../system/system.js';
 
@@ -141,6 +144,14 @@ describe('a lease', { timeout: 60_000 }, () => {
     await system.json(['lease', 'release', 'also']);
     await isOver('also');
     await isOver('quick');
+  });
+
+  it('is renewed and given back also when nobody reads any more what is said of it', async () => {
+    const words = ['lease', 'run', '--id', 'unread', '--mb', '1000', '--', 'sh', '-c', 'sleep 1; exit 7'];
+    const running = spawn(process.execPath, [CLIENT, ...words], { env: system.env, stdio: ['ignore', 'pipe', 'pipe'] });
+    running.stderr.destroy();
+    expect((await once(running, 'exit'))[0]).toBe(7);
+    await isOver('unread');
   });
 
   it('of a command that cannot be run is not taken', async () => {

@@ -6,6 +6,7 @@ import type { ServiceDriver } from '../../src/adapters/services/driver.js';
 import type { LeaseState } from '../../src/contracts/lease.js';
 import type { OperationOutcome } from '../../src/contracts/operation.js';
 import type { ServicePolicy } from '../../src/contracts/policy.js';
+import { SIMULATED_HEADER } from '../../src/contracts/status.js';
 import { HEALTH_POLICY } from '../../src/domain/serviceHealth.js';
 import { LeaseProblem, type Leases } from '../../src/gateway/leases.js';
 import { connectedClient, type Operations } from '../../src/gateway/operations.js';
@@ -106,9 +107,12 @@ interface Answered {
   headers: Record<string, unknown>;
 }
 
-async function served(change: { openRoutes?: string[]; noTemporal?: boolean } = {}): Promise<Served> {
+async function served(
+  change: { openRoutes?: string[]; noTemporal?: boolean; simulated?: boolean } = {},
+): Promise<Served> {
   const managed = { name: 'tts', driver, probe: null, health: HEALTH_POLICY, usesGpu: true };
   const pieces = await agentOnFakes({
+    simulated: change.simulated ?? false,
     services: [managed],
     policy: { services: [SERVICE], phases: [{ name: 'speech', number: 2, services: ['service/tts'] }] },
   });
@@ -311,6 +315,25 @@ describe('the answers are as the document says', () => {
     expect(leases.start).toHaveBeenCalledTimes(2);
   });
 
+  it('to a lease whose caller leaves while it is being begun: it is taken back', async () => {
+    const { leases, listen } = await served();
+    let begun: () => void = () => {};
+    leases.start.mockReturnValueOnce(new Promise((resolve) => (begun = resolve)));
+    const url = `${await listen()}/gpu/lease`;
+    const caller = new AbortController();
+    const headers = { authorization: `Bearer ${TOKEN}` };
+    const asked = fetch(url, { method: 'POST', headers, signal: caller.signal });
+    await vi.waitFor(() => expect(leases.start).toHaveBeenCalled());
+    const left = expect(asked).rejects.toThrow();
+    caller.abort();
+    await left;
+    // The next answer comes after the end of that connection was seen.
+    await fetch(`${url}s`, { headers });
+    begun();
+    await vi.waitFor(() => expect(leases.settled).toHaveBeenCalled());
+    await vi.waitFor(() => expect(leases.settled.mock.lastCall?.[1].signal.aborted).toBe(true));
+  });
+
   it('to leases before Temporal answers', async () => {
     const { ask } = await served({ noTemporal: true });
     expect(await ask('GET', '/gpu/leases')).toMatchObject({ status: 503, body: { error: { code: 'unavailable' } } });
@@ -344,8 +367,8 @@ async function* eventsOf(response: Response): AsyncGenerator<SentEvent, undefine
 }
 
 describe('an operation with Accept: text/event-stream', () => {
-  async function streamed(path = '/gpu/prepare-phase/2') {
-    const pieces = await served();
+  async function streamed(path = '/gpu/prepare-phase/2', change: Parameters<typeof served>[0] = {}) {
+    const pieces = await served(change);
     let end: (outcome: OperationOutcome | Promise<never>) => void = () => {};
     const outcome = new Promise<OperationOutcome>((resolve) => {
       end = resolve;
@@ -389,8 +412,16 @@ describe('an operation with Accept: text/event-stream', () => {
     // What is on its way comes first.
     let last = await next();
     while (last?.event === 'progress') last = await next();
-    expect(last).toEqual({ event: 'error', data: { message: 'Temporal went away' } });
+    const data = { code: 'internal', message: 'Temporal went away', remedy: expect.any(String) };
+    expect(last).toEqual({ event: 'error', data });
     expect(await next()).toBeUndefined();
+  });
+
+  it('says from its first line on that the host is simulated (law 7)', async () => {
+    const { response, end } = await streamed(undefined, { simulated: true });
+    expect(response.headers.get(SIMULATED_HEADER)).toBe('true');
+    end(done);
+    await response.text();
   });
 
   it('is a plain answer where nothing begins', async () => {

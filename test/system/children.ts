@@ -49,7 +49,8 @@ export interface LastingCommand {
   interrupt(): Promise<void>;
 }
 
-const CLIENT = fileURLToPath(new URL('../../dist/client.js', import.meta.url));
+/** The command line of the build. */
+export const CLIENT = fileURLToPath(new URL('../../dist/client.js', import.meta.url));
 
 export function startCommand(env: NodeJS.ProcessEnv, ...argv: string[]): LastingCommand {
   const child = spawn(process.execPath, [CLIENT, ...argv], { env, stdio: ['ignore', 'pipe', 'pipe'] });

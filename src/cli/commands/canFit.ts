@@ -8,7 +8,8 @@ import { configOf, outputOf } from '../globalOptions.js';
 
 const megabytes = (text: string): number => {
   const value = Number(text);
-  if (!Number.isFinite(value) || value < 0) throw new InvalidArgumentError('Give MB as a number, for example 6000.');
+  if (text.trim() === '' || !Number.isFinite(value) || value < 0)
+    throw new InvalidArgumentError('Give MB as a number, for example 6000.');
   return value;
 };
 

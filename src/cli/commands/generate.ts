@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { FAILURE } from '../../contracts/failures.js';
 import { agentClient } from '../agentClient.js';
 import type { CliContext } from '../context.js';
-import { EXIT } from '../exitCodes.js';
+import { EXIT, type ExitCode } from '../exitCodes.js';
 import { configOf, outputOf } from '../globalOptions.js';
 import { UserError } from '../userError.js';
 import { knownModel } from './model.js';
@@ -15,6 +15,11 @@ interface Line {
   tokens?: number;
   error?: { code: string; message: string; remedy: string | null };
 }
+
+const EXIT_OF: Readonly<Record<string, ExitCode>> = {
+  [FAILURE.refused]: EXIT.refused,
+  unavailable: EXIT.unavailable,
+};
 
 const collect = (value: string, before: string[] = []): string[] => [...before, value];
 
@@ -39,7 +44,7 @@ export function generateCommand(context: CliContext): Command {
           output.talk(part.progress.message + (part.progress.workflowId ? ` (${part.progress.workflowId})` : ''));
         if (part.error) {
           throw new UserError(part.error.message, {
-            exitCode: part.error.code === FAILURE.refused ? EXIT.refused : EXIT.failed,
+            exitCode: EXIT_OF[part.error.code] ?? EXIT.failed,
             code: part.error.code,
             ...(part.error.remedy ? { remedy: part.error.remedy } : {}),
           });

@@ -192,5 +192,6 @@ function describe(state: LeaseState): string {
 
 function asUserError(error: unknown): never {
   if (!(error instanceof LeaseProblem)) throw error;
-  throw new UserError(error.message, { remedy: error.remedy, cause: error });
+  const exitCode = error.code === 'unavailable' ? EXIT.unavailable : EXIT.usage;
+  throw new UserError(error.message, { exitCode, remedy: error.remedy, cause: error });
 }

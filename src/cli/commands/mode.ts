@@ -27,7 +27,7 @@ export function modeCommand(context: CliContext): Command {
         output.data({ mode: current, modes: Object.keys(config.modes) }, () => current);
         return;
       }
-      if (!(mode in config.modes)) {
+      if (!Object.hasOwn(config.modes, mode)) {
         throw new UserError(`There is no mode "${mode}".`, { remedy: suggest(mode, Object.keys(config.modes)) });
       }
       const code = await operate(config, context, output, {

@@ -15,7 +15,7 @@ import { UserError } from '../userError.js';
 /** @throws UserError with the nearest names */
 export function knownModel(config: Config, written: string): string {
   const name = written === 'vlm' ? config.vlm_model : fullModelName(written);
-  if (name in config.models) return name;
+  if (Object.hasOwn(config.models, name)) return name;
   throw new UserError(`The configuration has no model "${written}".`, {
     remedy: suggest(written, Object.keys(config.models)),
   });

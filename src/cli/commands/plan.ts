@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import type { Config } from '../../config/schema.js';
 import type { PlanPreview } from '../../contracts/operation.js';
 import { explainPlan } from '../../domain/explainPlan.js';
 import { agentClient } from '../agentClient.js';
@@ -17,9 +18,7 @@ import { knownService } from './service.js';
 /** `vramflow plan mode|model <name>`: what would happen, and why; nothing is changed. */
 export function planCommand(context: CliContext): Command {
   const plan = new Command('plan').description('show what a switch or a load would do, and why; nothing is changed');
-  const policyOf = (command: Command) => hostPolicy(configOf(command, context).config, context);
-  const show = async (command: Command, query: Record<string, string>) => {
-    const { config } = configOf(command, context);
+  const show = async (config: Config, command: Command, query: Record<string, string>) => {
     const preview = await agentClient(config, context).get<PlanPreview>(
       `/v1/plan?${new URLSearchParams(query).toString()}`,
     );
@@ -32,30 +31,33 @@ export function planCommand(context: CliContext): Command {
     .description('what a switch to this mode would do')
     .action(async (mode: string, _options, command: Command) => {
       const { config } = configOf(command, context);
-      if (!(mode in config.modes)) {
+      if (!Object.hasOwn(config.modes, mode)) {
         throw new UserError(`There is no mode "${mode}".`, { remedy: suggest(mode, Object.keys(config.modes)) });
       }
-      await show(command, { mode });
+      await show(config, command, { mode });
     });
   plan
     .command('model')
     .argument('<model>', 'a model of the configuration; vlm stands for vlm_model')
     .description('what a load of this model would do')
     .action(async (name: string, _options, command: Command) => {
-      await show(command, { model: knownModel(configOf(command, context).config, name) });
+      const { config } = configOf(command, context);
+      await show(config, command, { model: knownModel(config, name) });
     });
   plan
     .command('phase')
     .argument('<phase>', 'a phase by its name or number')
     .action(async (asked: string, _options, command: Command) => {
-      await show(command, { phase: knownPhase(await policyOf(command), asked).name });
+      const { config } = configOf(command, context);
+      await show(config, command, { phase: knownPhase(await hostPolicy(config, context), asked).name });
     });
   const service = plan.command('service');
   service
     .command('start')
     .argument('<name>')
     .action(async (name: string, _options, command: Command) => {
-      await show(command, { service: knownService(await policyOf(command), name) });
+      const { config } = configOf(command, context);
+      await show(config, command, { service: knownService(await hostPolicy(config, context), name) });
     });
   return plan;
 }
