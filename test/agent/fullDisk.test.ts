@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Journal } from '../../src/agent/journal.js';
 import { StateFile } from '../../src/agent/stateFile.js';
+import { statusOf } from '../../src/agent/status.js';
 import { testFolder } from './folder.js';
+import { agentOnFakes } from './pieces.js';
 
 /** Bytes that can be written yet, and whether a new file can be made. */
 const disk = vi.hoisted(() => ({ roomBytes: Number.POSITIVE_INFINITY, takesFiles: true }));
@@ -67,5 +69,28 @@ describe('the journal on a disk that fills up', () => {
     const next = new Journal(folder);
     expect(next.read()).toHaveLength(FULL_FILE + 2);
     next.close();
+  });
+});
+
+describe('an agent on a full disk', () => {
+  const VLM = 'model/qwen3-vl:8b';
+
+  it('goes on, also when what it remembers changes, and says so; with room again it is written', async () => {
+    const { agent, ollama, folder } = await agentOnFakes({ clip: false });
+    agent.setDisplaced({ [VLM]: 'lease train' });
+    disk.takesFiles = false;
+    // A direct request brings it back.
+    ollama.put('qwen3-vl:8b');
+    await agent.watch.look();
+    expect(agent.displaced).toEqual({});
+    expect(statusOf(agent, '1', 0).degraded_reason).toContain('cannot be written: ENOSPC');
+    disk.takesFiles = true;
+    agent.setMode('recording');
+    expect(statusOf(agent, '1', 0).degraded_reason ?? '').not.toContain('ENOSPC');
+    expect(new StateFile(join(folder, 'state.json'), {}).get()).toEqual({
+      mode: 'recording',
+      errors: {},
+      displaced: {},
+    });
   });
 });
