@@ -80,7 +80,9 @@ export class Agent {
   private readonly closedBy = new Map<string, string>();
   /** GPUs in quarantine, and why, as last told. */
   private readonly quarantined = new Map<string, string>();
-  private readonly remembered: StateFile<Remembered>;
+  private readonly file: StateFile<Remembered>;
+  private remembered: Remembered;
+  private writeProblem: string | null = null;
 
   constructor(readonly options: AgentOptions) {
     const { folder, policy, ollama, embedder, sampler, services, now } = options;
@@ -91,7 +93,8 @@ export class Agent {
     this.sampler = sampler;
     this.services = services;
     this.now = now;
-    this.remembered = new StateFile<Remembered>(file('state.json'), { mode: 'idle', errors: {} });
+    this.file = new StateFile<Remembered>(file('state.json'), { mode: 'idle', errors: {} });
+    this.remembered = this.file.get();
     this.fence = new Fence(new StateFile<Epochs>(file('epochs.json'), {}), now, options.onIdle);
     this.uses = new Uses(new StateFile<Record<string, number>>(file('uses.json'), {}), Date.now);
     this.journal = new Journal(folder);
@@ -115,11 +118,11 @@ export class Agent {
   }
 
   get mode(): string {
-    return this.remembered.get().mode;
+    return this.remembered.mode;
   }
 
   get errors(): ReadonlyMap<string, string> {
-    return new Map(Object.entries(this.remembered.get().errors));
+    return new Map(Object.entries(this.remembered.errors));
   }
 
   observation(): HostObservation {
@@ -173,33 +176,49 @@ export class Agent {
   }
 
   setMode(mode: string): void {
-    if (mode !== this.mode) this.remembered.set({ ...this.remembered.get(), mode });
+    if (mode !== this.mode) this.remember({ mode });
   }
 
   /** The phase prepared last (P3); null before the first. */
   get phase(): string | null {
-    return this.remembered.get().phase ?? null;
+    return this.remembered.phase ?? null;
   }
 
   setPhase(phase: string): void {
-    if (phase !== this.phase) this.remembered.set({ ...this.remembered.get(), phase });
+    if (phase !== this.phase) this.remember({ phase });
   }
 
   /** What was pushed out and is not back; by what. */
   get displaced(): Displacements {
-    return this.remembered.get().displaced ?? {};
+    return this.remembered.displaced ?? {};
   }
 
   setDisplaced(displaced: Displacements): void {
     if (JSON.stringify(displaced) === JSON.stringify(this.displaced)) return;
-    this.remembered.set({ ...this.remembered.get(), displaced });
+    this.remember({ displaced });
   }
 
   setError(tenant: string, reason: string | null): void {
-    const { [tenant]: former, ...others } = this.remembered.get().errors;
+    const { [tenant]: former, ...others } = this.remembered.errors;
     if (reason === null && former === undefined) return;
     const errors = reason === null ? others : { ...others, [tenant]: reason };
-    this.remembered.set({ ...this.remembered.get(), errors });
+    this.remember({ errors });
+  }
+
+  /** Why mode, phase, errors and displacements are not on disk, or null; they are written again with the next change. */
+  problem(): string | null {
+    return this.writeProblem;
+  }
+
+  private remember(change: Partial<Remembered>): void {
+    this.remembered = { ...this.remembered, ...change };
+    try {
+      this.file.set(this.remembered);
+      this.writeProblem = null;
+    } catch (error) {
+      // A full disk must neither end the agent nor leave an operation without its end.
+      this.writeProblem = `the mode and what goes with it cannot be written: ${error instanceof Error ? error.message : String(error)}`;
+    }
   }
 
   closeGate(tenant: string, runId: string): void {

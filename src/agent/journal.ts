@@ -104,15 +104,22 @@ export class Journal {
   }
 
   private rotate(): void {
-    closeSync(this.file);
+    // Made first: where a full disk has no room for it, the file that is there stays in use.
+    const next = openSync(this.next, 'a', 0o600);
     renameSync(this.current, this.former);
+    renameSync(this.next, this.current);
+    closeSync(this.file);
     this.entries = this.entries.slice(-(this.inFile + this.unwritten.length));
-    this.file = openSync(this.current, 'a', 0o600);
+    this.file = next;
     this.inFile = 0;
   }
 
   private get current(): string {
     return join(this.folder, 'journal.jsonl');
+  }
+
+  private get next(): string {
+    return join(this.folder, 'journal.next.jsonl');
   }
 
   private get former(): string {

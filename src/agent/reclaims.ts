@@ -51,13 +51,17 @@ const SETTLED_MS = 30_000;
 export class Reclaims {
   private readonly pending = new Map<string, Pending>();
   private readonly proofs = new Map<string, string>();
+  /** Of all that is or was to come back, as long as they are listed. */
+  private readonly ownPids = new Set<number>();
 
   constructor(private readonly now: () => number) {}
 
   /** Remembers what was there before an unload. A repeated begin keeps the first picture. */
-  begin(tenant: string, { holdings, ownPids, pidsOfOthers, sample, measured }: Before): void {
+  begin(tenant: string, { holdings, ownPids, pidsOfOthers, sample: listed, measured }: Before): void {
     if (this.pending.has(tenant)) return;
     this.proofs.delete(tenant);
+    for (const pid of ownPids) this.ownPids.add(pid);
+    const sample = this.withoutEnded(listed);
     const cases = holdings
       .filter((holding) => holding.device !== CPU)
       .map((holding) => ({
@@ -124,6 +128,7 @@ export class Reclaims {
       others: one.others ?? [],
       pidsOfOthers: one.pidsOfOthers ?? [],
     }));
+    for (const { ownPids } of cases) for (const pid of ownPids) this.ownPids.add(pid);
     if (cases.length === 0) this.proofs.set(tenant, 'nothing that can be measured was to come back');
     else {
       const rest = { measured: true, samples: new Map(), proven: new Map(), goneAt: this.now(), failed: false };
@@ -166,7 +171,10 @@ export class Reclaims {
   }
 
   /** Feeds one sample; tenants whose memory is back on every GPU are done. */
-  take(sample: GpuSample): void {
+  take(listed: GpuSample): void {
+    const sample = this.withoutEnded(listed);
+    const pids = listed.processes?.map(({ pid }) => pid);
+    for (const pid of this.ownPids) if (pids?.includes(pid) === false) this.ownPids.delete(pid);
     for (const [tenant, pending] of this.pending) {
       if (pending.goneAt === null || sample.takenAt <= pending.goneAt) continue;
       for (const reclaim of pending.cases) {
@@ -181,6 +189,15 @@ export class Reclaims {
         this.cancel(tenant);
       }
     }
+  }
+
+  /**
+   * A process that has ended is listed for a moment longer. Where it held what is or was to come back, it is off the list at
+   * once. A stranger's counts as long as it is listed: one that went and came again would be memory that was taken meanwhile.
+   */
+  private withoutEnded(sample: GpuSample): GpuSample {
+    const processes = sample.processes?.filter(({ pid, ended }) => ended !== true || !this.ownPids.has(pid)) ?? null;
+    return { ...sample, processes };
   }
 
   /** What a tenant still holds although its API says that it is gone. */

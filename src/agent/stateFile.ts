@@ -26,7 +26,9 @@ export class StateFile<T> {
     const beside = `${this.path}.new`;
     const file = openSync(beside, 'w', 0o600);
     try {
-      writeSync(file, `${JSON.stringify(value)}\n`);
+      // A disk that fills up takes a part of it without an error: only the next write tells.
+      const bytes = Buffer.from(`${JSON.stringify(value)}\n`);
+      for (let written = 0; written < bytes.length; ) written += writeSync(file, bytes, written);
       if (this.outlivesPower) fsyncSync(file);
     } finally {
       closeSync(file);

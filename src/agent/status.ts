@@ -27,7 +27,7 @@ export function statusOf(agent: Agent, version: string, startedAt: number): Stat
   const vlm = observed.tenants.find((tenant) => tenant.id === modelTenant(policy.vlmModel));
   const lastUse = agent.uses.lastUse(modelTenant(policy.vlmModel));
   const { journal, uses, learned, unfinished } = agent;
-  const disk = [journal, uses, learned, unfinished, agent.services.runs]
+  const disk = [agent, journal, uses, learned, unfinished, agent.services.runs]
     .map((part) => part.problem())
     .filter((problem) => problem !== null);
   const reasons = [

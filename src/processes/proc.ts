@@ -44,7 +44,8 @@ export function isThere(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    // Forbidden, by AppArmor for one (EACCES), is not gone.
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
   }
 }
 

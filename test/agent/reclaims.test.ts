@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { createProcessTable } from '../../src/adapters/gpu/processTable.js';
 import type { GpuProcess, GpuSample } from '../../src/adapters/gpu/reader.js';
 import { type Before, Reclaims } from '../../src/agent/reclaims.js';
 
@@ -233,5 +234,84 @@ describe('memory that waits for its proof', () => {
     reclaims.cancel(A);
     reclaims.take(hidden(6, 8_800));
     expect(reclaims.proof('service/b')).toBe('used memory dropped by 4000 MB');
+  });
+});
+
+describe('a process that has ended and is listed still', () => {
+  const WINDOW = 300;
+
+  it('does not hold its own proof up', () => {
+    const alive = new Set([RUNNER]);
+    const table = createProcessTable((pid) => alive.has(pid));
+    const reclaims = new Reclaims(() => 0);
+    table.see(runner(10_500), 0);
+    begin(reclaims, A, {
+      holdings: [{ device: 'g0', mb: 10_500 }],
+      ownPids: [RUNNER],
+      sample: sample(0, { g0: 11_300 }, table.list(0, WINDOW) ?? []),
+    });
+    reclaims.gone(A);
+    alive.delete(RUNNER);
+    reclaims.take(sample(50, { g0: 800 }, table.list(50, WINDOW) ?? []));
+    expect(reclaims.proof(A)).toBe('used memory dropped by 10500 MB');
+  });
+
+  it('is no stranger that grows, when its memory stays: a child of it has the GPU open', () => {
+    const stranger: GpuProcess = { uuid: 'g0', pid: 9, name: 'python', usedMb: 10_000 };
+    const alive = new Set([RUNNER, stranger.pid]);
+    const table = createProcessTable((pid) => alive.has(pid));
+    const clock = { now: 0 };
+    const reclaims = new Reclaims(() => clock.now);
+    const usedMb = 21_300;
+    const look = (isListed: boolean): GpuSample => {
+      table.see(stranger, clock.now);
+      if (isListed) table.see(runner(10_500), clock.now);
+      return sample(clock.now, { g0: usedMb }, table.list(clock.now, WINDOW) ?? []);
+    };
+    look(true);
+    alive.delete(stranger.pid);
+    clock.now = 500;
+    begin(reclaims, A, { holdings: [{ device: 'g0', mb: 10_500 }], ownPids: [RUNNER], sample: look(true) });
+    alive.delete(RUNNER);
+    reclaims.gone(A);
+    // All that was used is used still.
+    for (clock.now = 600; clock.now < 4_000; clock.now += 100) reclaims.take(look(false));
+    expect(reclaims.proof(A)).toBeNull();
+  });
+
+  it('gives its memory back once, also when it is listed after that: to its own proof', () => {
+    const reclaims = new Reclaims(() => 0);
+    const other: GpuProcess = { uuid: 'g0', pid: 600, name: 'python', usedMb: 8_000 };
+    const before = sample(0, { g0: 19_300 }, [runner(10_500), other]);
+    begin(reclaims, A, { holdings: [{ device: 'g0', mb: 10_500 }], ownPids: [RUNNER], sample: before });
+    begin(reclaims, 'service/b', { holdings: [{ device: 'g0', mb: 8_000 }], ownPids: [600], sample: before });
+    reclaims.gone(A);
+    reclaims.gone('service/b');
+    const late: GpuProcess = { ...runner(10_500), ended: true };
+    for (const takenAt of [100, 200, 300, 400]) reclaims.take(sample(takenAt, { g0: 8_800 }, [late, other]));
+    expect(reclaims.proof(A)).toBe('used memory dropped by 10500 MB');
+    const both: GpuProcess[] = [late, { ...other, ended: true }];
+    for (let takenAt = 500; takenAt < 1_000; takenAt += 100) reclaims.take(sample(takenAt, { g0: 8_800 }, both));
+    expect(reclaims.proof('service/b')).toBeNull();
+  });
+
+  it('has given its memory back before the next one begins, though it is listed still', () => {
+    const reclaims = new Reclaims(() => 0);
+    const other: GpuProcess = { uuid: 'g0', pid: 600, name: 'python', usedMb: 8_000 };
+    const late: GpuProcess = { ...runner(10_500), ended: true };
+    // The desktop has 12,000 MB more than the list shows: that it claims too much is not seen by its sum.
+    begin(reclaims, A, {
+      holdings: [{ device: 'g0', mb: 10_500 }],
+      ownPids: [RUNNER],
+      sample: sample(0, { g0: 30_500 }, [runner(10_500), other]),
+    });
+    reclaims.gone(A);
+    const next = sample(100, { g0: 20_000 }, [late, other]);
+    reclaims.take(next);
+    expect(reclaims.proof(A)).toBe('used memory dropped by 10500 MB');
+    begin(reclaims, 'service/b', { holdings: [{ device: 'g0', mb: 8_000 }], ownPids: [600], sample: next });
+    reclaims.gone('service/b');
+    reclaims.take(sample(200, { g0: 12_000 }));
+    expect(reclaims.proof('service/b')).toBe('used memory dropped by 8000 MB');
   });
 });

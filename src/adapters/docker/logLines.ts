@@ -60,17 +60,27 @@ function createFrameReader(): LogReader {
 function createTerminalReader(): LogReader {
   const output = new Output();
   let waiting: Buffer = Buffer.alloc(0);
+  /** The rest of a line that was given in pieces has no time in front. */
+  let inLine = false;
+  const give = (bytes: Buffer): LogLine[] => {
+    const lines = inLine ? output.more(bytes) : output.message(bytes);
+    inLine = bytes.at(-1) !== NEWLINE;
+    return lines;
+  };
   return {
     push(chunk) {
       const lines: LogLine[] = [];
       waiting = Buffer.concat([waiting, chunk]);
       for (let end = waiting.indexOf(NEWLINE) + 1; end > 0; end = waiting.indexOf(NEWLINE) + 1) {
-        lines.push(...output.message(waiting.subarray(0, end)));
+        lines.push(...give(waiting.subarray(0, end)));
         waiting = waiting.subarray(end);
       }
+      if (waiting.length <= LONGEST_LINE_BYTES) return lines;
+      lines.push(...give(waiting));
+      waiting = Buffer.alloc(0);
       return lines;
     },
-    end: () => (waiting.length === 0 ? [] : [...output.message(waiting), ...output.rest()]),
+    end: () => [...(waiting.length === 0 ? [] : give(waiting)), ...output.rest()],
   };
 }
 
@@ -78,17 +88,24 @@ function createTerminalReader(): LogReader {
 class Output {
   #time: string | null = null;
   #text: Buffer = Buffer.alloc(0);
+  /** Of the latest message. */
+  #latest = '';
 
   message(bytes: Buffer): LogLine[] {
     const blank = bytes.indexOf(' ');
-    const time = bytes.toString('utf8', 0, blank);
-    this.#time ??= time;
-    this.#text = Buffer.concat([this.#text, bytes.subarray(blank + 1)]);
+    this.#latest = bytes.toString('utf8', 0, blank);
+    return this.more(bytes.subarray(blank + 1));
+  }
+
+  /** Goes on with the message before. */
+  more(bytes: Buffer): LogLine[] {
+    this.#time ??= this.#latest;
+    this.#text = Buffer.concat([this.#text, bytes]);
     const lines: LogLine[] = [];
     for (let end = this.#lineEnd(); end !== null; end = this.#lineEnd()) {
-      lines.push({ time: this.#time ?? time, text: textOf(this.#text.subarray(0, end)) });
+      lines.push({ time: this.#time ?? this.#latest, text: textOf(this.#text.subarray(0, end)) });
       this.#text = this.#text.subarray(this.#text[end] === NEWLINE ? end + 1 : end);
-      this.#time = this.#text.length > 0 ? time : null;
+      this.#time = this.#text.length > 0 ? this.#latest : null;
     }
     return lines;
   }

@@ -103,6 +103,8 @@ export function createNvidiaSmiReader({
     current?.streams.end();
     current = pair;
     next = null;
+    // Its list has ended meanwhile: a pair without one is no lasting one.
+    if (!pair.processesAlive) retryLater();
   };
 
   const proveSilence = async (askedAt: number): Promise<void> => {

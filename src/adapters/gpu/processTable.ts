@@ -2,24 +2,20 @@
  * The compute processes as the second stream shows them. That stream is silent when no process runs, and it is
  * silent when it hangs: so silence alone says nothing. The list is known while lines come (a process whose line
  * stopped coming has left), or while a query of its own has proven, not long ago, that no process runs. A process that
- * this machine has seen alive and that lives no more has left at once: its line comes a moment longer, and is missed two
- * ticks later.
+ * this machine has seen alive and that lives no more is marked as ended at once: its line comes a moment longer, and is
+ * missed two ticks later. It stays on the list so long, because its memory may be in use as long as it is listed.
  */
 import type { GpuProcess } from './reader.js';
 
 /** How long a proof of silence holds; it is renewed a little earlier. */
 const PROOF_MS = 30_000;
 const RENEW_MS = 25_000;
-/** The driver lists a process that has ended until its context is taken down; one that it lists longer is shown. */
-const TAKEN_DOWN_MS = 2_000;
 
 interface Seen {
   process: GpuProcess;
   /** Of its last line. */
   at: number;
   wasAlive: boolean;
-  /** When its end was first noticed. */
-  endedAt: number | null;
 }
 
 export interface ProcessTable {
@@ -36,7 +32,7 @@ export interface ProcessTable {
   needsProof(now: number, windowMs: number): boolean;
 }
 
-/** @param lives whether a process of this machine has that id; an id of another namespace has none */
+/** @param lives whether a process of this machine has that id; for an id of another namespace that says nothing */
 export function createProcessTable(lives: (pid: number) => boolean): ProcessTable {
   const seen = new Map<string, Seen>();
   let oddAt = Number.NEGATIVE_INFINITY;
@@ -47,20 +43,11 @@ export function createProcessTable(lives: (pid: number) => boolean): ProcessTabl
     for (const [key, { at }] of seen) if (now - at > windowMs) seen.delete(key);
   };
 
-  const hasLeft = (one: Seen, now: number): boolean => {
-    if (!one.wasAlive || lives(one.process.pid)) return false;
-    one.endedAt ??= now;
-    return now - one.endedAt <= TAKEN_DOWN_MS;
-  };
-
   return {
     see(process, at) {
       const key = `${process.uuid}/${process.pid}`;
-      const before = seen.get(key);
-      const isAlive = lives(process.pid);
-      // Alive again: another process has its id.
-      const endedAt = isAlive ? null : (before?.endedAt ?? null);
-      seen.set(key, { process, at, wasAlive: isAlive || before?.wasAlive === true, endedAt });
+      const wasAlive = lives(process.pid) || seen.get(key)?.wasAlive === true;
+      seen.set(key, { process, at, wasAlive });
       emptyAt = Number.NEGATIVE_INFINITY;
       lineAt = at;
     },
@@ -78,7 +65,9 @@ export function createProcessTable(lives: (pid: number) => boolean): ProcessTabl
       if (now - oddAt <= windowMs) return null;
       expire(now, windowMs);
       if (seen.size === 0 && now - emptyAt > PROOF_MS) return null;
-      return [...seen.values()].filter((one) => !hasLeft(one, now)).map(({ process }) => process);
+      return [...seen.values()].map(({ process, wasAlive }) =>
+        wasAlive && !lives(process.pid) ? { ...process, ended: true } : process,
+      );
     },
     needsProof(now, windowMs) {
       expire(now, windowMs);

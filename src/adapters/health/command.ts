@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -21,16 +21,24 @@ export interface CommandProbeOptions {
   timeoutMs?: number;
 }
 
-/** Well is exit code 0. One that takes too long is killed, with all that it started in its group. No shell. */
+/**
+ * Well is exit code 0. One that takes too long is killed, with all that it started in its group; while that does not end it,
+ * no other is started. No shell.
+ */
 export function createCommandProbe({ argv, env, cwd, timeoutMs }: CommandProbeOptions): HealthProbe {
   const [program, ...args] = argv;
+  let last: ChildProcess | null = null;
   return createProbe(async (signal) => {
+    if (last?.pid !== undefined && last.exitCode === null && last.signalCode === null) {
+      await once(last, 'exit', { signal });
+    }
     const child = spawn(program, args, {
       env: { ...cleanEnvironment(), ...env },
       cwd,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    last = child;
     const kill = () => killByHandle(child, 'SIGKILL');
     signal.addEventListener('abort', kill, { once: true });
     try {

@@ -6,6 +6,7 @@ import { open } from 'node:fs/promises';
 import { lookAt, OWNER_VARIABLE, readBootId } from '../../processes/proc.js';
 import type { OwnershipRecord } from './ownership.js';
 import type { RecordStore } from './records.js';
+import { sendSignal } from './tree.js';
 
 export interface OwnedStart<Details> {
   record: OwnershipRecord & Details;
@@ -50,11 +51,14 @@ export async function spawnOwned<Details extends object>(
   }
 }
 
-/** Signals the group of a child that this process holds: its pid stays its own until the exit was seen here. */
+/**
+ * Signals the group of a child that this process holds: its pid stays its own until the exit was seen here. One that has
+ * become another user's, by sudo for one, cannot be signalled, and goes on.
+ */
 export function killByHandle(handle: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): void {
   if (handle.pid === undefined || handle.exitCode !== null || handle.signalCode !== null) return;
   if (process.platform === 'win32') handle.kill(signal);
-  else process.kill(-handle.pid, signal);
+  else sendSignal(-handle.pid, signal);
 }
 
 async function start(

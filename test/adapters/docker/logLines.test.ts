@@ -75,6 +75,23 @@ describe("Docker's log stream", () => {
   });
 });
 
+describe('a line of a terminal that does not end, as a progress bar', () => {
+  it('is given in pieces, too, and the next line is whole', () => {
+    const reader = createLogReader(true);
+    const pieces = [
+      ...reader.push(Buffer.from(`${time(1)} `)),
+      ...[1, 2, 3, 4, 5].flatMap(() => reader.push(Buffer.from('x'.repeat(16_384)))),
+      ...reader.push(Buffer.from('yy')),
+    ];
+    expect(pieces).toEqual([{ time: time(1), text: 'x'.repeat(65_536) }]);
+    expect(reader.push(Buffer.from(`y\r\n${time(2)} next\r\n${time(3)} and`))).toEqual([
+      { time: time(1), text: `${'x'.repeat(16_384)}yyy` },
+      { time: time(2), text: 'next' },
+    ]);
+    expect(reader.end()).toEqual([{ time: time(3), text: 'and' }]);
+  });
+});
+
 describe('a time for since', () => {
   it('keeps its nanoseconds, and can be moved by some', () => {
     expect(secondsOf('1970-01-01T00:00:01.000000001Z')).toBe('1.000000001');

@@ -101,6 +101,24 @@ describe('the nvidia-smi reader', () => {
     expect(seen.samples.every(({ gpus }) => gpus.every(({ health }) => health === 'ok'))).toBe(true);
   });
 
+  it('starts the list of processes again that ended before its pair took over', async () => {
+    const { smi, reader, seen } = begin(two, 3_000);
+    await seen.until(({ processes }) => processes?.length === 0, 0);
+    const old = smi.starts('gpu')[0]?.pid ?? 0;
+    // Only a list that begins now hears of it: the other one looks again in three seconds.
+    smi.play({ ...two, refuses: '--query-compute-apps' });
+    reader.setPeriod(100);
+    await expect
+      .poll(() => smi.starts('apps').filter(({ period }) => period === '100').length, { timeout: 10_000 })
+      .toBe(1);
+    const [first] = smi.starts('apps').filter(({ period }) => period === '100');
+    await expect.poll(() => isAlive(first?.pid ?? 0), { timeout: 10_000 }).toBe(false);
+    smi.play(two);
+    await expect.poll(() => isAlive(old), { timeout: 10_000 }).toBe(false);
+    await seen.until(({ processes }) => processes?.length === 0);
+    expect(smi.starts('apps').filter(({ period }) => period === '100')).toHaveLength(2);
+  });
+
   it('knows nothing while the stream is down, says so again and again, and recovers', async () => {
     const { smi, seen } = begin(two);
     await seen.until(() => true, 0);

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { createProcessTable } from '../../../src/adapters/gpu/processTable.js';
 
 const row = (pid: number) => ({ uuid: 'GPU-a', pid, name: 'x', usedMb: 1 });
+const ended = (pid: number) => ({ ...row(pid), ended: true });
 const WINDOW = 300;
 
 describe('the table of processes', () => {
@@ -51,32 +52,31 @@ describe('the table of processes', () => {
     expect(table.list(400, WINDOW)).toBeNull();
   });
 
-  it('drops a process that has ended at once, though it is still listed', () => {
+  it('marks a process that has ended at once, and drops it when its line stops coming', () => {
     const alive = new Set([1, 2]);
     const table = createProcessTable((pid) => alive.has(pid));
     table.see(row(1), 0);
     table.see(row(2), 0);
     alive.delete(1);
-    expect(table.list(10, WINDOW)).toEqual([row(2)]);
+    expect(table.list(10, WINDOW)).toEqual([ended(1), row(2)]);
     alive.delete(2);
-    expect([table.list(20, WINDOW), table.needsProof(20, WINDOW)]).toEqual([[], false]);
     table.see(row(1), 100);
-    expect([table.list(110, WINDOW), table.needsProof(110, WINDOW)]).toEqual([[], false]);
+    expect([table.list(110, WINDOW), table.needsProof(110, WINDOW)]).toEqual([[ended(1), ended(2)], false]);
+    expect(table.list(310, WINDOW)).toEqual([ended(1)]);
     expect([table.list(401, WINDOW), table.needsProof(401, WINDOW)]).toEqual([null, true]);
   });
 
-  it('shows one that is listed long after its end, and another one that has its id', () => {
+  it('does not take another one for it that has its id', () => {
     let alive = true;
     const table = createProcessTable(() => alive);
     table.see(row(1), 0);
     alive = false;
-    expect(table.list(10, WINDOW)).toEqual([]);
-    table.see(row(1), 2_000);
-    expect(table.list(2_020, WINDOW)).toEqual([row(1)]);
+    expect(table.list(10, WINDOW)).toEqual([ended(1)]);
+    table.see(row(1), 100);
+    expect(table.list(110, WINDOW)).toEqual([ended(1)]);
     alive = true;
-    table.see(row(1), 2_100);
-    alive = false;
-    expect(table.list(2_110, WINDOW)).toEqual([]);
+    table.see(row(1), 200);
+    expect(table.list(210, WINDOW)).toEqual([row(1)]);
   });
 
   it('goes by the lines alone for a process that this machine never saw', () => {

@@ -211,4 +211,27 @@ describe.runIf(process.platform !== 'win32')('a command probe', () => {
     expect(result.ok).toBe(true);
     expect(result.ms).toBeLessThan(1_900);
   });
+
+  it('is not run a second time while the first cannot be ended, as one that sudo runs as root', async () => {
+    const file = join(await tempFolder(), 'pids');
+    const code = 'require("fs").appendFileSync(process.env.FILE, process.pid + " "); setInterval(() => {}, 1000)';
+    const argv: [string, ...string[]] = [process.execPath, '-e', code];
+    const probe = createCommandProbe({ argv, env: { FILE: file }, timeoutMs: 1_500 });
+    const kill = process.kill.bind(process);
+    const forbidden = vi.spyOn(process, 'kill').mockImplementation((pid, signal) => {
+      if (pid < 0) throw Object.assign(new Error('kill EPERM'), { code: 'EPERM' });
+      return kill(pid, signal);
+    });
+    tidyLater(() => forbidden.mockRestore());
+    expect(await probe.check(never())).toMatchObject({ ok: false, detail: 'no answer within 1500 ms' });
+    expect(await probe.check(never())).toMatchObject({ ok: false, detail: 'no answer within 1500 ms' });
+    const pids = (await readFile(file, 'utf8')).trim().split(' ').map(Number);
+    for (const pid of pids) kill(pid, 'SIGKILL');
+    expect(pids).toHaveLength(1);
+    await vi.waitFor(async () => expect(await lives(pids[0] ?? 0)).toBe(false), 5_000);
+    // It has ended: the next check begins one.
+    await probe.check(never());
+    const [, next = 0] = (await readFile(file, 'utf8')).trim().split(' ').map(Number);
+    kill(next, 'SIGKILL');
+  });
 });
