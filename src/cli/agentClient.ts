@@ -1,6 +1,7 @@
 /** Calls the agent's endpoint. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Agent, fetch as undiciFetch } from 'undici';
 import { z } from 'zod';
 import { readToken, TokenError } from '../agent/token.js';
 import { foldersOf } from '../config/folders.js';
@@ -30,11 +31,9 @@ export function agentClient(config: Config, context: CliContext): AgentClient {
   const folders = foldersOf(config.data_dir, { env: context.env, homeDir: homeOf(context) });
   const base = urlOf(config, folders.data);
   const path = config.agent.token_file ?? join(folders.data, 'token');
-  const call = async (route: string, init: RequestInit): Promise<Response> => {
-    const response = await reach(`${base}${route}`, {
-      ...init,
-      headers: { ...(init.headers as Record<string, string>), authorization: `Bearer ${tokenIn(path)}` },
-    });
+  const call = async (route: string, init: RequestInit, ask = fetch): Promise<Response> => {
+    const headers = { ...(init.headers as Record<string, string>), authorization: `Bearer ${tokenIn(path)}` };
+    const response = await reach(`${base}${route}`, { ...init, headers }, ask);
     if (response.headers.has(SIMULATED_HEADER)) saySimulated(context);
     if (!response.ok) throw await refusal(response, path);
     return response;
@@ -55,7 +54,7 @@ export function agentClient(config: Config, context: CliContext): AgentClient {
     post: (route, body) => json(route, post(body)),
     async *lines(route, { body, signal } = {}) {
       const init = { ...(body === undefined ? {} : post(body)), ...(signal ? { signal } : {}) };
-      const response = await call(route, init);
+      const response = await call(route, init, patientFetch);
       if (response.headers.get('content-type')?.startsWith('text/html')) throw stranger(response, null);
       if (response.body) yield* linesOf(response.body, signal);
     },
@@ -94,9 +93,14 @@ function tokenIn(path: string): string {
   }
 }
 
-async function reach(url: string, init: RequestInit): Promise<Response> {
+/** A stream may be silent for as long as there is nothing to tell: a service that writes nothing, a load that takes long. */
+const patient = new Agent({ bodyTimeout: 0 });
+const patientFetch = ((url: string, init: Parameters<typeof undiciFetch>[1]) =>
+  undiciFetch(url, { ...init, dispatcher: patient })) as unknown as typeof fetch;
+
+async function reach(url: string, init: RequestInit, ask: typeof fetch): Promise<Response> {
   try {
-    return await fetch(url, init);
+    return await ask(url, init);
   } catch (error) {
     const { origin } = new URL(url);
     if (isTimeout(error)) {

@@ -34,9 +34,12 @@ function asUserError(error: unknown, placed: string | null): UserError | null {
   if (error instanceof SecondAgent || error instanceof TokenError) {
     return new UserError(error.message, { exitCode: EXIT.unavailable, cause: error });
   }
-  if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
-    const remedy = 'Another program listens there: set agent.listen to a free port.';
-    return new UserError(error.message, { exitCode: EXIT.unavailable, code: 'port-in-use', remedy, cause: error });
+  if (error instanceof Error && 'syscall' in error && error.syscall === 'listen') {
+    const { message } = error;
+    const code = 'code' in error && error.code === 'EADDRINUSE' ? 'port-in-use' : 'unavailable';
+    const why = code === 'port-in-use' ? 'Another program listens there' : 'It cannot be listened at';
+    const remedy = `${why}: set agent.listen, or gateway.listen where that is its address, to a free port from 1024 on.`;
+    return new UserError(message, { exitCode: EXIT.unavailable, code, remedy, cause: error });
   }
   return null;
 }

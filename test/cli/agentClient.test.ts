@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
+import { Agent, getGlobalDispatcher, setGlobalDispatcher } from 'undici';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { EXIT } from '../../src/cli/exitCodes.js';
 import { main } from '../../src/client.js';
@@ -47,6 +48,18 @@ describe('another program where the agent should answer', () => {
       },
     });
   });
+});
+
+it('an answer that is silent for long is waited for', async () => {
+  const former = getGlobalDispatcher();
+  onTestFinished(() => setGlobalDispatcher(former));
+  // What is 300 s elsewhere; undici looks every second.
+  setGlobalDispatcher(new Agent({ bodyTimeout: 100 }));
+  const answer: RequestListener = (_, response) => {
+    response.writeHead(200).write('{"text":"Hel"}\n');
+    setTimeout(() => response.end('{"text":"lo","done":true}\n'), 3_000);
+  };
+  expect(await runAgainst(answer, 'generate', 'vlm', 'hello')).toMatchObject({ code: EXIT.ok, stdout: 'Hello\n' });
 });
 
 it('a request for a model ends as what cannot be reached when Temporal is away', async () => {

@@ -106,6 +106,22 @@ describe('an error under -o json', () => {
     }
   });
 
+  it.each([
+    ['EADDRINUSE', 'port-in-use'],
+    ['EACCES', 'unavailable'],
+  ])('of a port that cannot be had (%s) names both keys', (code, told) => {
+    const stderr = new PassThrough();
+    const error = Object.assign(new Error(`listen ${code} 127.0.0.1:80`), { code, syscall: 'listen' });
+    expect(reportError(error, 'json', stderr)).toBe(EXIT.unavailable);
+    expect(JSON.parse(String(stderr.read()))).toMatchObject({
+      error: {
+        code: told,
+        message: expect.stringContaining(':80'),
+        remedy: expect.stringMatching(/agent\..*gateway\./),
+      },
+    });
+  });
+
   it('also when nobody expected it', () => {
     const stderr = new PassThrough();
     expect(reportError(new TypeError('x is no y'), 'json', stderr)).toBe(EXIT.unexpected);

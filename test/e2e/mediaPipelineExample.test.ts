@@ -112,6 +112,16 @@ describe.runIf(process.platform === 'linux')('examples/media-pipeline.yaml', { t
     }
   });
 
+  it('that is interrupted before it is up says so with its exit code, and leaves no worker', async () => {
+    const starting = vramflow('up', '--simulate', '--detach');
+    starting.stderr.on('data', (said: Buffer) => {
+      if (said.includes('SIMULATED: starting')) starting.kill('SIGINT');
+    });
+    expect(await starting).toMatchObject({ exitCode: 130, stdout: '' });
+    expect((await processesHere()).filter(({ command }) => /worker\.js|--supervise/.test(command))).toEqual([]);
+    await vramflow('down');
+  });
+
   it('runs by `npm start`, says what it is and what to try next; Ctrl-C ends the workers, not the services', async () => {
     const [asked, installed] = await Promise.all(['package-lock.json', 'node_modules/.package-lock.json'].map(timeOf));
     expect(

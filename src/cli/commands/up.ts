@@ -85,7 +85,8 @@ async function up(command: Command, context: CliContext, options: UpOptions): Pr
     output.talk('Ctrl-C ends the workers; Temporal goes on.');
     exitWith((await Promise.race([exited, interrupted.happened])) ?? EXIT.ok);
   } catch (error) {
-    if (interrupted.signal.aborted) return;
+    // Nothing is up.
+    if (interrupted.signal.aborted) throw new Exit(EXIT.interrupted);
     // Its own words, passed on above, have said why.
     throw ended === null ? error : new Exit(ended);
   } finally {
