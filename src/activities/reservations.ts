@@ -90,12 +90,13 @@ async function end(agent: Agent, { step, operation }: StepCall, signal: AbortSig
   if (known === null) return result('it has nothing', false);
   const untilMs = known.revokedUntilMs ?? Date.now() + LEASE_GRACE_MS;
   reservations.put({ ...known, revokedUntilMs: untilMs });
-  agent.journal.append({
-    type: 'lease_revoked',
-    subject: step.tenant,
-    message: `${known.holder} is asked to give back ${known.chargeMb} MB: ${step.why}`,
-    workflowId: operation.workflowId,
-  });
+  // Not again what an attempt that was cut short has told.
+  const { workflowId } = operation;
+  const told = agent.journal.read({ types: ['lease_revoked'] });
+  if (!told.some((entry) => entry.subject === step.tenant && entry.workflowId === workflowId)) {
+    const message = `${known.holder} is asked to give back ${known.chargeMb} MB: ${step.why}`;
+    agent.journal.append({ type: 'lease_revoked', subject: step.tenant, message, workflowId });
+  }
   await gone(agent, id, untilMs, signal);
   const inTime = reservations.get(id) === null;
   if (!inTime) tellEnd(agent, id, 'its grace has passed');

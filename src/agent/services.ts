@@ -48,6 +48,8 @@ interface Tracked {
   backOff: BackOff;
   /** An operation works at it: what happens to it is no news. */
   worked: number;
+  /** Its driver begins a run, maybe for nobody any more. */
+  starting: number;
 }
 
 const LOG_LINES = 8;
@@ -134,7 +136,11 @@ export class Services {
     const { driver } = one.service;
     return this.working(one, async () => {
       one.backOff.end();
-      const sight = await driver.start(name, { gpus, signal });
+      one.starting += 1;
+      const starting = driver.start(name, { gpus, signal }).finally(() => {
+        one.starting -= 1;
+      });
+      const sight = await this.inTime(one, starting, signal);
       if (sight.run !== null) this.runs.started(name, sight.run, gpus);
       this.follow(one);
       // A stop did not end it, and now it is to stay.
@@ -172,7 +178,8 @@ export class Services {
       one.checks.stopping();
       try {
         const bounded = AbortSignal.any([signal, timeLimit(endMs)]);
-        const result = await one.service.driver.stop(name, { graceMs, signal: bounded }).catch((error: unknown) => {
+        const stopping = one.service.driver.stop(name, { graceMs, signal: bounded });
+        const result = await this.inTime(one, stopping, bounded).catch((error: unknown) => {
           if (!isOver(bounded)) throw error;
           return 'stuck' as const;
         });
@@ -192,8 +199,9 @@ export class Services {
 
   /** Nothing of it lives, nor of an earlier run. Of one that nobody can tell of that is not known (law 1). */
   hasEnded(name: string): boolean {
-    const { state, pids } = this.sightOf(this.find(name));
-    return state === 'absent' && pids.length === 0;
+    const one = this.find(name);
+    const { state, pids } = this.sightOf(one);
+    return state === 'absent' && pids.length === 0 && one.starting === 0;
   }
 
   async close(): Promise<void> {
@@ -221,7 +229,7 @@ export class Services {
       },
     );
     const backOff = new BackOff(() => this.tell({ kind: 'released', service: service.name }));
-    const one: Tracked = { service, checks, backOff, run: null, isOurs: false, worked: 0 };
+    const one: Tracked = { service, checks, backOff, run: null, isOurs: false, worked: 0, starting: 0 };
     return one;
   }
 
@@ -248,6 +256,27 @@ export class Services {
     } finally {
       one.worked -= 1;
     }
+  }
+
+  /**
+   * A driver that hangs, or is busy with what it was asked before, holds nobody up whose time is over (law 8). Whoever gave up
+   * for another reason waits for its end (law 3). What it does later all the same is no news.
+   * @throws what the work throws, and the signal's reason when the time is over
+   */
+  private async inTime<T>(one: Tracked, work: Promise<T>, signal: AbortSignal): Promise<T> {
+    one.worked += 1;
+    const left = new AbortController();
+    const over = new Promise<never>((_, reject) => {
+      const look = () => isOver(signal) && reject(signal.reason as Error);
+      signal.addEventListener('abort', look, { once: true, signal: left.signal });
+      look();
+    });
+    void work
+      .catch(() => undefined) // Whoever waits hears it.
+      .finally(() => {
+        one.worked -= 1;
+      });
+    return Promise.race([work, over]).finally(() => left.abort());
   }
 
   private find(name: string): Tracked {

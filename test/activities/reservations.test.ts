@@ -28,8 +28,8 @@ const granting = (change: Partial<LeaseRequest> = {}, needsMb = 6_000) => ({
   goal: { kind: 'lease' as const, tenant: TENANT, request: { ...REQUEST, ...change } },
 });
 
-async function leasing() {
-  const pieces = await agentOnFakes();
+async function leasing(folder?: string) {
+  const pieces = await agentOnFakes(folder === undefined ? {} : { folder });
   const { agent } = pieces;
   const activities = { ...createObserveActivities(agent), ...createReservationActivities(agent) };
   await run(activities.observe, call(step('load')));
@@ -93,5 +93,18 @@ describe('a reservation', () => {
     await run(one.releaseReservation, 'blender', 'released');
     expect(one.told()).toHaveLength(3);
     expect(await run(one.endReservation, call(step('unload'), { round: 2 }))).toMatchObject({ acted: false });
+  });
+
+  it('is asked for once, also by the agent that comes after one that was killed meanwhile', async () => {
+    const one = await leasing();
+    await run(one.grantReservation, granting());
+    void run(one.endReservation, call(step('unload')));
+    await vi.waitFor(() => expect(one.told()).toContain('lease_revoked'));
+    const next = await leasing(one.folder);
+    const ending = run(next.endReservation, call(step('unload'), { round: 2 }));
+    await run(next.releaseReservation, 'blender', 'released');
+    expect(await ending).toMatchObject({ acted: true });
+    expect(next.told().filter((type) => type === 'lease_revoked')).toHaveLength(1);
+    await run(one.releaseReservation, 'blender', 'released');
   });
 });

@@ -55,6 +55,27 @@ describe('the services of an agent', () => {
     await services.close();
   });
 
+  it('is not held up by a driver that hangs once the time of a start or a stop is over (law 8)', async () => {
+    const driver = new FakeDriver();
+    const { services, news } = servicesOn(driver);
+    let isThere: (stopped: 'stopped') => void = () => {};
+    driver.onStop = () =>
+      new Promise((resolve) => {
+        isThere = resolve;
+      });
+    await services.start('one', [], never());
+    expect(await services.stop('one', { graceMs: 0, endMs: 50, signal: never() })).toBe('stuck');
+    // It ends after all: that was asked for, and is no death.
+    driver.die({ code: 0, signal: null, reason: 'exit code 0' });
+    isThere('stopped');
+    expect(news).toEqual([]);
+
+    driver.start = () => new Promise(() => {});
+    await expect(services.start('one', [], AbortSignal.timeout(50))).rejects.toThrow(/timeout/i);
+    expect(services.hasEnded('one'), 'it may come yet').toBe(false);
+    await services.close();
+  });
+
   it("takes the driver's own check for its health where none is configured, and only there", async () => {
     const driver = new FakeDriver();
     driver.checks = true;
