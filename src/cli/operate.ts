@@ -13,6 +13,7 @@ import { EXIT, type ExitCode } from './exitCodes.js';
 import type { Output, Style } from './output.js';
 import { followProgress } from './progress.js';
 import { withTemporal } from './temporal.js';
+import { UserError } from './userError.js';
 
 export interface OperationRequest {
   workflow: OperationWorkflow;
@@ -57,10 +58,29 @@ export async function operate(
       output.data({ ...ids, outcome: null }, () => handle.workflowId);
       return EXIT.ok;
     }
-    const outcome = await resultOf(handle, followProgress(agentClient(config, context), request.input.host, output));
+    const following = followProgress(agentClient(config, context), request.input.host, output);
+    const outcome = await unlessInterrupted(handle, resultOf(handle, following));
     output.data({ ...ids, outcome }, (_value, style) => renderOutcome(outcome, style));
     return EXIT_OF[outcome.status];
   });
+}
+
+/** @throws UserError at Ctrl-C: who waits leaves, the operation goes on */
+async function unlessInterrupted<T>({ workflowId }: WorkflowHandle, waiting: Promise<T>): Promise<T> {
+  let leave = (): void => undefined;
+  const interrupted = new Promise<never>((_resolve, reject) => {
+    leave = () => {
+      const message = `${workflowId} goes on; only the waiting here is interrupted.`;
+      const remedy = '`vramflow history` tells how it ends.';
+      reject(new UserError(message, { exitCode: EXIT.interrupted, remedy }));
+    };
+  });
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, leave);
+  try {
+    return await Promise.race([waiting, interrupted]);
+  } finally {
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, leave);
+  }
 }
 
 async function resultOf(handle: WorkflowHandle, following: { stop(): void }): Promise<OperationOutcome> {

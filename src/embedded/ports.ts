@@ -32,7 +32,7 @@ export async function requireFreePort(port: number, setting: string): Promise<vo
   throw new EmbeddedServerError(
     'port-in-use',
     `Port ${port} on ${LOOPBACK} is in use by ${by}.`,
-    `Take another port: ${setting}. If a Temporal server of yours answers there, use it: VRAMFLOW_TEMPORAL_ADDRESS=${LOOPBACK}:${port}`,
+    `Take another port: ${setting}`,
   );
 }
 

@@ -107,7 +107,8 @@ async function start(options: EmbeddedOptions): Promise<RunningServer> {
   const binary = await options.findBinary(signal);
   const before = await readRecord(files.record, serverRecordSchema);
   await refuseNewerDatabase(files.database, before, binary);
-  await requireFreePort(port, '--set temporal.port=<port> (VRAMFLOW_TEMPORAL_PORT)');
+  const yours = `If a Temporal server of yours answers there, use it: VRAMFLOW_TEMPORAL_ADDRESS=127.0.0.1:${port}`;
+  await requireFreePort(port, `--set temporal.port=<port> (VRAMFLOW_TEMPORAL_PORT). ${yours}`);
   await requireFreePort(uiPort, '--set temporal.ui_port=<port> (VRAMFLOW_TEMPORAL_UI_PORT)');
   progress?.(`Starting Temporal (server ${formatVersion(binary.server)}) on port ${port}.`);
   const detached = await startDetached({

@@ -36,9 +36,12 @@ export interface Preset {
   readonly foreign: readonly ForeignSpec[];
 }
 
+/** Ids of several cards differ in their first letters, as those of real ones do. */
+const FIRST_CARD = 0x51717e00;
+
 function card(serial: number, name: string, totalMb: number, reservedMb: number, powerLimitW: number): CardSpec {
   return {
-    uuid: `GPU-51717e00-0000-4000-8000-${String(serial).padStart(12, '0')}`,
+    uuid: `GPU-${(FIRST_CARD + serial - 1).toString(16)}-0000-4000-8000-${String(serial).padStart(12, '0')}`,
     name,
     totalMb,
     reservedMb,

@@ -9,7 +9,7 @@ import { TestHost } from './host.js';
 
 const TTS = { name: 'tts', image: 'tts:1', vramMb: 4_000, bootMs: 8_000, stopMs: 500, health: null };
 const BIG = { name: 'big', image: 'big:1', vramMb: 40_000, bootMs: 8_000, stopMs: 500, health: null };
-const CARD = 'GPU-51717e00-0000-4000-8000-000000000021';
+const CARD = 'GPU-51717e14-0000-4000-8000-000000000021';
 
 let playing: Containers | null = null;
 

@@ -5,7 +5,7 @@ import { givenTo } from '../../../src/adapters/docker/devices.js';
 const given = (DeviceRequests: DeviceRequest[] | undefined, Env: string[] = []) =>
   givenTo({ HostConfig: { DeviceRequests }, Config: { Env } } as ContainerInspectInfo);
 
-const UUID = 'GPU-51717e00-0000-4000-8000-000000000021';
+const UUID = 'GPU-51717e14-0000-4000-8000-000000000021';
 
 describe('the GPUs that others gave a container', () => {
   it.each<[string, DeviceRequest[], string[] | 'all']>([
