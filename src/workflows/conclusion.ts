@@ -6,7 +6,6 @@ import type { OperationOutcome } from '../contracts/operation.js';
 import type { PlanResult } from '../contracts/plan.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import { describeGoal } from '../domain/describeGoal.js';
-import { listed } from '../domain/planner/wording.js';
 import { planResidency } from '../domain/planResidency.js';
 import { formerResidency, goneSince, residencyOf } from '../domain/residency.js';
 import { cancelledWhen } from './cancelledWhen.js';
@@ -64,7 +63,7 @@ async function compensate(operation: Operation): Promise<string> {
   const target = formerResidency(former.observation, touched, last.observation);
   const plan = planResidency(last.observation, target, last.policy);
   const rest = await putBack(operation, plan, last.policy);
-  return gone.length === 0 ? rest : `${listed(gone)} cannot be put back; of the rest: ${rest}`;
+  return gone.length === 0 ? rest : `${gone.join(', ')} cannot be put back; of the rest: ${rest}`;
 }
 
 async function putBack(operation: Operation, plan: PlanResult, policy: HostPolicy): Promise<string> {

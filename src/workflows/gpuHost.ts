@@ -38,7 +38,7 @@ import { noTurns, type Turns } from '../domain/turns.js';
 import { HostTurns } from './hostTurns.js';
 import { modeTransition } from './modeTransition.js';
 import { agentGlances, control } from './proxies.js';
-import { noReconciliations, Reconciliations, type Reconciling } from './reconciliations.js';
+import { needsRestoring, noReconciliations, Reconciliations, type Reconciling } from './reconciliations.js';
 import * as signals from './signals.js';
 import { startOperation } from './starts.js';
 import { isNotFound } from './turn.js';
@@ -245,7 +245,12 @@ class Host {
   }
 
   private reconcileIfNeeded(observed: HostObservation, reason: string): void {
-    if (this.policy === null || !this.turns.isIdle()) return;
+    if (this.policy === null) return;
+    if (!this.turns.isIdle()) {
+      // An operation has come meanwhile: the host looks again once it has ended.
+      this.mustLook ||= needsRestoring(observed, this.intents, this.policy, reason);
+      return;
+    }
     const started = this.reconciliations.startIfNeeded(observed, this.intents, this.policy, reason);
     if (started !== null) this.inBackground(started);
   }

@@ -30,6 +30,18 @@ export interface Reconciling {
 
 export const noReconciliations = (): Reconciling => ({ count: 0, failures: 0, underWay: null, notBeforeMs: 0 });
 
+/** What is wanted is not what is, and can be. */
+export function needsRestoring(
+  observed: HostObservation,
+  intents: Intents,
+  policy: HostPolicy,
+  reason: string,
+): boolean {
+  const target = resolveTarget({ kind: 'reconcile', reason }, intents, policy, observed);
+  const plan = planResidency(observed, target, policy);
+  return plan.kind === 'plan' && plan.steps.length > 0;
+}
+
 export class Reconciliations {
   constructor(
     private readonly host: string,
@@ -43,9 +55,7 @@ export class Reconciliations {
   /** @returns its start, or null when nothing is to be done, or not yet */
   startIfNeeded(observed: HostObservation, intents: Intents, policy: HostPolicy, reason: string): Promise<void> | null {
     if (this.state.underWay !== null || Date.now() < this.state.notBeforeMs) return null;
-    const target = resolveTarget({ kind: 'reconcile', reason }, intents, policy, observed);
-    const plan = planResidency(observed, target, policy);
-    if (plan.kind === 'refusal' || plan.steps.length === 0) return null;
+    if (!needsRestoring(observed, intents, policy, reason)) return null;
     const count = this.state.count + 1;
     const run = workflowInfo().firstExecutionRunId.slice(0, 8);
     const id = workflowId.reconciliation(this.host, `${run}-${count}`);
