@@ -9,7 +9,7 @@ import { TestHost } from './host.js';
 
 const TTS = { name: 'tts', image: 'tts:1', vramMb: 4_000, bootMs: 8_000, stopMs: 500, health: null };
 const BIG = { name: 'big', image: 'big:1', vramMb: 40_000, bootMs: 8_000, stopMs: 500, health: null };
-const CARD = 'GPU-51717e14-0000-4000-8000-000000000021';
+const THIRD_CARD = 'GPU-51717e16-0000-4000-8000-000000000023';
 
 let playing: Containers | null = null;
 
@@ -131,7 +131,7 @@ describe('a simulated container', () => {
 
   it('is on the card that Docker handed out, or on none', async () => {
     const { clock, containers, start, heldMb } = play({ containers: [TTS] }, 'five-gpus');
-    const onCard = { DeviceRequests: [{ Driver: 'cdi', DeviceIDs: [`nvidia.com/gpu=${CARD.replace('21', '23')}`] }] };
+    const onCard = { DeviceRequests: [{ Driver: 'cdi', DeviceIDs: [`nvidia.com/gpu=${THIRD_CARD}`] }] };
     await start(containers.create('on-card', made('tts:1', { HostConfig: onCard })));
     await start(containers.create('on-none', made('tts:1', { HostConfig: { DeviceRequests: [] } })));
     await clock.advance(8_000);
