@@ -1,11 +1,14 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { CPU, EMBEDDER } from '../../src/contracts/names.js';
+import type { PlanResult } from '../../src/contracts/plan.js';
 import { explainPlan } from '../../src/domain/explainPlan.js';
 import { planResidency, reachedTarget } from '../../src/domain/planResidency.js';
 import { type Case, caseArbitrary } from '../domain/planner/arbitraryHosts.js';
 import { policy } from '../domain/planner/hosts.js';
 import { baseOf, claimOf, execute, isUsable } from '../domain/planner/judge.js';
+
+type Plan = Extract<PlanResult, { kind: 'plan' }>;
 
 const RUNS = { numRuns: 400 };
 
@@ -24,6 +27,14 @@ function carriedOut(c: Case, seed: number) {
   };
   return { result, ...execute(c.observed, result, c.reserveMb, pick) };
 }
+
+/** It loads something on one of several GPUs, or on all of them, as its driver likes. */
+const landsSomewhere = ({ observed }: Case, { steps }: Plan): boolean =>
+  steps.some(({ kind, tenant, devices }) => {
+    const of = observed.tenants.find(({ id }) => id === tenant);
+    const isObserved = observed.drivers.find(({ id }) => id === of?.driver)?.placement === 'observed';
+    return kind === 'load' && devices.length > 1 && (isObserved || of?.givenGpus !== undefined);
+  });
 
 describe('every plan', () => {
   test('takes no GPU above total − reserve, whatever runs side by side', () => {
@@ -109,7 +120,14 @@ describe('every plan', () => {
         const done = carriedOut(c, seed);
         if (done === null) return;
         steps += done.result.steps.length;
-        expect(planResidency(done.after, c.target, policyOf(c))).toMatchObject({ kind: 'plan', steps: [] });
+        const again = planResidency(done.after, c.target, policyOf(c));
+        // Where a driver puts what it loads is known only then: room that the plan could not count on may be there.
+        if (again.kind === 'plan' && again.steps.length > 0 && landsSomewhere(c, done.result)) {
+          const mayCome = again.steps.map(({ tenant }) => c.target.wishes[tenant]?.place);
+          expect(mayCome.every((place) => place === 'gpu-if-room')).toBe(true);
+          return;
+        }
+        expect(again).toMatchObject({ kind: 'plan', steps: [] });
         expect(reachedTarget(done.after, c.target, policyOf(c))).toBe(true);
       }),
       { numRuns: 1000 },
