@@ -21,6 +21,8 @@ const LOOK_MS = 150;
 const RESET_MS = 60_000;
 /** A signal's operation has begun by then, also on a busy machine and after other switches. */
 const HEARD_MS = 30_000;
+/** Whom Ollama may keep waiting for ever leaves after so long, as a person would: a request has no end of its own. */
+const PATIENCE_MS = 10_000;
 /** An embedding of CLIP ViT-B/32. */
 const DIMENSION = 512;
 
@@ -30,6 +32,8 @@ export class RandomHost {
   private running = new Set<Promise<void>>();
   private handles: WorkflowHandle[] = [];
   private leaving: AbortController[] = [];
+  /** Requests that faults of this sequence keep for ever, less the callers who lost their patience. */
+  private hangs = 0;
   private trace: Trace = emptyTrace();
   private reference: number[] | null = null;
 
@@ -62,6 +66,7 @@ export class RandomHost {
 
   async play(sequence: Sequence): Promise<Trace> {
     this.trace = await beginTrace(this.system);
+    this.hangs = 0;
     const watching = new AbortController();
     const watch = this.watch(watching.signal);
     try {
@@ -140,6 +145,7 @@ export class RandomHost {
         return;
       case 'fault':
         this.disturbed();
+        if (action.name === 'generate-hang') this.hangs += 1;
         simulator.faults.set(action.name, action.params);
         return;
       case 'clear-faults':
@@ -230,8 +236,7 @@ export class RandomHost {
   }
 
   private async generate(action: Action & { do: 'generate' }): Promise<void> {
-    const leaving = new AbortController();
-    this.leaving.push(leaving);
+    const { leaving, patience } = this.caller();
     const asked: Generated = {
       model: this.models[action.model] ?? '',
       fromMs: Date.now(),
@@ -250,10 +255,25 @@ export class RandomHost {
       }
     } catch (error) {
       asked.error = { code: 'no-answer', message: String(error) };
+    } finally {
+      clearTimeout(patience);
     }
     asked.left = leaving.signal.aborted;
     asked.toMs = Date.now();
     this.trace.generated.push(asked);
+  }
+
+  private caller(): { leaving: AbortController; patience: NodeJS.Timeout | undefined } {
+    const leaving = new AbortController();
+    this.leaving.push(leaving);
+    if (this.hangs === 0) return { leaving, patience: undefined };
+    const leave = (): void => {
+      if (this.hangs <= 0)
+        this.trace.seen.push(`a caller got no answer in ${PATIENCE_MS} ms, and no fault explains it`);
+      this.hangs -= 1;
+      leaving.abort();
+    };
+    return { leaving, patience: setTimeout(leave, PATIENCE_MS) };
   }
 
   /** M8: whatever moves, an embedding is valid, and equal to the first one within tolerance. */
@@ -276,8 +296,7 @@ export class RandomHost {
     const call: DirectCall = { model: this.models[model] ?? '', fromMs: Date.now(), toMs: Number.POSITIVE_INFINITY };
     this.trace.direct.push(call);
     this.disturbed();
-    const leaving = new AbortController();
-    this.leaving.push(leaving);
+    const { leaving, patience } = this.caller();
     const body = what === 'unload' ? { keep_alive: 0 } : { prompt: 'hello' };
     try {
       const answer = await fetch(`${this.system.simulator.info.ollama}/api/generate`, {
@@ -288,6 +307,8 @@ export class RandomHost {
       await answer.text();
     } catch {
       // Ollama may be away, or the sequence over: what a stranger is told is not judged.
+    } finally {
+      clearTimeout(patience);
     }
     call.toMs = Date.now();
     this.disturbed();
