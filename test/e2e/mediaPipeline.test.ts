@@ -2,14 +2,16 @@
  * P13, the whole pipeline of P12 at speed 1: cosyvoice and ollama are containers, of a simulated and of a real dockerd, comfyui
  * and vidi are native processes. The card is simulated; all hold its memory. Asked over plain HTTP, as its users do.
  */
+
 import Docker from 'dockerode';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, type TestContext, vi } from 'vitest';
 import { holdersAt, type RecordEntry } from '../../src/simulator/record.js';
 import { makeContainerOnSimulatedCard } from '../parts/containerOnSimulatedCard.js';
 import { type RealDockerd, startRealDockerd } from '../parts/dockerd.js';
 import { type Missing, requirePart } from '../parts/parts.js';
+import { freePort } from '../parts/ports.js';
 import { entriesOf, expectNoViolation, fromNow } from '../system/judge.js';
-import { quietPort, stopWithServices } from '../system/mediaPipeline.js';
+import { stopWithServices } from '../system/mediaPipeline.js';
 import { type System, startSystem } from '../system/system.js';
 
 /** P12: a service with a container is run by Docker, the others by vramflow. */
@@ -48,10 +50,10 @@ describe.each(['simulated', 'real'] as const)('the media pipeline on a %s docker
     found = kind === 'real' ? requirePart('Docker', await startRealDockerd()) : null;
     if (found !== null && 'skip' in found) return;
     const daemon = found;
-    gateway = `http://127.0.0.1:${await quietPort()}`;
+    gateway = `http://127.0.0.1:${await freePort()}`;
     const pages = new Map<Name, URL>();
     for (const name of NAMES) {
-      pages.set(name, new URL(`http://127.0.0.1:${await quietPort()}${INVENTORY[name].page}`));
+      pages.set(name, new URL(`http://127.0.0.1:${await freePort()}${INVENTORY[name].page}`));
     }
     system = await startSystem({
       config: {

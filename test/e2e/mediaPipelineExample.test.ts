@@ -2,6 +2,7 @@
  * examples/media-pipeline.yaml as its users run it: `npm start` and `vramflow up`, real processes from the first to the last,
  * no part of vramflow in this one. Only the ports are others: those of the example may be somebody's.
  */
+
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -10,8 +11,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freePort } from '../parts/ports.js';
 import { testBinary } from '../parts/temporalBinary.js';
-import { quietPort } from '../system/mediaPipeline.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -28,7 +29,7 @@ describe.runIf(process.platform === 'linux')('examples/media-pipeline.yaml', { t
     const moved = new Map<string, number>();
     // `:8188` and `[8188]`; figures of memory have a space before them.
     const port = /(?<=[:[])\d{4,5}\b/g;
-    for (const [written] of example.matchAll(port)) moved.set(written, moved.get(written) ?? (await quietPort()));
+    for (const [written] of example.matchAll(port)) moved.set(written, moved.get(written) ?? (await freePort()));
     expect([...moved.keys()].sort()).toEqual(['11434', '50000', '8000', '8099', '8188']);
     gateway = `http://127.0.0.1:${moved.get('8000')}`;
     file = join(folder, 'media-pipeline.yaml');
@@ -36,7 +37,7 @@ describe.runIf(process.platform === 'linux')('examples/media-pipeline.yaml', { t
       file,
       example.replace(port, (written) => String(moved.get(written))),
     );
-    temporalPort = await quietPort();
+    temporalPort = await freePort();
     env = {
       // All else of the user lies below it: data, logs, sockets.
       HOME: folder,
@@ -44,7 +45,7 @@ describe.runIf(process.platform === 'linux')('examples/media-pipeline.yaml', { t
       XDG_CONFIG_HOME: '',
       VRAMFLOW_TEMPORAL_BINARY: (await testBinary()).path,
       VRAMFLOW_TEMPORAL_PORT: String(temporalPort),
-      VRAMFLOW_TEMPORAL_UI_PORT: String(await quietPort()),
+      VRAMFLOW_TEMPORAL_UI_PORT: String(await freePort()),
       VRAMFLOW_AGENT_LISTEN: '127.0.0.1:0',
     };
   });

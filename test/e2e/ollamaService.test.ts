@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { freePort } from '../parts/ports.js';
 import { expectNoViolation, loadedModels, type Printed } from '../system/judge.js';
-import { quietPort, serviceStates, stopWithServices } from '../system/mediaPipeline.js';
+import { serviceStates, stopWithServices } from '../system/mediaPipeline.js';
 import { type System, startSystem } from '../system/system.js';
 
 const VLM = 'qwen3-vl:8b';
@@ -17,7 +17,7 @@ describe('an Ollama in a container of its host', { timeout: 90_000 }, () => {
   let system: System;
   let gateway: string;
   beforeAll(async () => {
-    const [server, comfyui] = await Promise.all([quietPort(), quietPort()]);
+    const [server, comfyui] = await Promise.all([freePort(), freePort()]);
     const http = await freePort();
     gateway = `http://127.0.0.1:${http}`;
     const page = (port: number, path: string) => ({ http: `http://127.0.0.1:${port}${path}` });

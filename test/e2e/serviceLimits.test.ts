@@ -1,11 +1,12 @@
 /** P1, P2, P11 at speed 1: what a start, a stop and an answer may take at the most. */
+
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { freePort } from '../parts/ports.js';
 import { expectNoViolation, fromNow, type Printed } from '../system/judge.js';
 import {
   livingServices,
   MEDIA,
   MEDIA_PHASES,
-  quietPort,
   serviceStarts,
   serviceStates,
   servicesOf,
@@ -27,7 +28,7 @@ describe('limits of services', { timeout: 90_000 }, () => {
   let system: System;
   let gateway: string;
   beforeAll(async () => {
-    gateway = `127.0.0.1:${await quietPort()}`;
+    gateway = `127.0.0.1:${await freePort()}`;
     const services = await servicesOf(MEDIA, { health: { interval_seconds: 0.3 } });
     const bounded = { start_timeout_seconds: START_SECONDS, stop_timeout_seconds: STOP_SECONDS };
     system = await startSystem({

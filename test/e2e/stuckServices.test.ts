@@ -1,7 +1,9 @@
 /** Pain 8: what does not die, also when it is killed, keeps its GPU, and nothing else. */
+
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { freePort } from '../parts/ports.js';
 import { expectNoViolation, type Printed } from '../system/judge.js';
-import { quietPort, serviceStates, servicesOf, stopWithServices } from '../system/mediaPipeline.js';
+import { serviceStates, servicesOf, stopWithServices } from '../system/mediaPipeline.js';
 import { type System, startSystem } from '../system/system.js';
 
 const STOP_SECONDS = 4;
@@ -12,7 +14,7 @@ describe('a service that does not die', { timeout: 90_000 }, () => {
   let system: System;
   beforeAll(async () => {
     const natives = await servicesOf({ vidi: { vramMb: 4_096, priority: 40 } });
-    const port = await quietPort();
+    const port = await freePort();
     const speaker = {
       image: 'speaker:1',
       ports: [port],

@@ -1,9 +1,8 @@
 /** The services of the media pipeline (P12) as the simulator plays them, for tests that start and stop them. */
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { SERVICE_STATES } from '../../src/contracts/status.js';
 import type { GpuProcess } from '../../src/simulator/gpuHost.js';
 import type { RecordEntry } from '../../src/simulator/record.js';
+import { freePort } from '../parts/ports.js';
 import type { System } from './system.js';
 
 export interface ServiceFigures {
@@ -25,33 +24,13 @@ export const MEDIA_PHASES: Record<string, string[]> = {
   none: [],
 };
 
-/** Below those that the system gives away by itself: a port of a service that does not run yet must stay free. */
-const FIRST_PORT = 20_000;
-const LAST_PORT = 32_000;
-const given = new Set<number>();
-
-export async function quietPort(): Promise<number> {
-  for (;;) {
-    const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
-    if (given.has(port)) continue;
-    given.add(port);
-    const server = createServer().listen(port, '127.0.0.1');
-    const isFree = await once(server, 'listening').then(
-      () => true,
-      () => false,
-    );
-    server.close();
-    if (isFree) return port;
-  }
-}
-
 /** As a configuration writes it; each service on a free port, with a page that says that it works. */
 export async function servicesOf(
   figures: Record<string, ServiceFigures>,
   more: { service?: object; health?: object } = {},
 ): Promise<Record<string, object>> {
   const entries = Object.entries(figures);
-  const ports = await Promise.all(entries.map(() => quietPort()));
+  const ports = await Promise.all(entries.map(() => freePort()));
   return Object.fromEntries(
     entries.map(([name, { vramMb, priority }], index) => [
       name,
