@@ -1,6 +1,12 @@
 /** Starts an operation's workflow, shows its progress, and tells what came out. */
 import { randomUUID } from 'node:crypto';
-import { ApplicationFailure, CancelledFailure, WorkflowFailedError, type WorkflowHandle } from '@temporalio/client';
+import {
+  ApplicationFailure,
+  CancelledFailure,
+  type Client,
+  WorkflowFailedError,
+  type WorkflowHandle,
+} from '@temporalio/client';
 import type { Config } from '../config/schema.js';
 import { webLink } from '../config/webUi.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES } from '../contracts/names.js';
@@ -59,39 +65,39 @@ export async function operate(
       return EXIT.ok;
     }
     const following = followProgress(agentClient(config, context), request.input.host, output);
-    const outcome = await unlessInterrupted(handle, resultOf(handle, following));
+    const outcome = await unlessInterrupted(client, handle, () => resultOf(handle)).finally(() => following.stop());
     output.data({ ...ids, outcome }, (_value, style) => renderOutcome(outcome, style));
     return EXIT_OF[outcome.status];
   });
 }
 
 /** @throws UserError at Ctrl-C: who waits leaves, the operation goes on */
-async function unlessInterrupted<T>({ workflowId }: WorkflowHandle, waiting: Promise<T>): Promise<T> {
-  let leave = (): void => undefined;
-  const interrupted = new Promise<never>((_resolve, reject) => {
-    leave = () => {
-      const message = `${workflowId} goes on; only the waiting here is interrupted.`;
-      const remedy = '`vramflow history` tells how it ends.';
-      reject(new UserError(message, { exitCode: EXIT.interrupted, remedy }));
-    };
-  });
+async function unlessInterrupted<T>(
+  client: Client,
+  { workflowId }: WorkflowHandle,
+  wait: () => Promise<T>,
+): Promise<T> {
+  const leaving = new AbortController();
+  const leave = () => leaving.abort();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, leave);
   try {
-    return await Promise.race([waiting, interrupted]);
+    return await client.withAbortSignal(leaving.signal, wait);
+  } catch (error) {
+    if (!leaving.signal.aborted) throw error;
+    const message = `${workflowId} goes on; only the waiting here is interrupted.`;
+    throw new UserError(message, { exitCode: EXIT.interrupted, remedy: '`vramflow history` tells how it ends.' });
   } finally {
     for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, leave);
   }
 }
 
-async function resultOf(handle: WorkflowHandle, following: { stop(): void }): Promise<OperationOutcome> {
+async function resultOf(handle: WorkflowHandle): Promise<OperationOutcome> {
   try {
     return (await handle.result()) as OperationOutcome;
   } catch (error) {
     const outcome = outcomeOf(error);
     if (outcome === null) throw error;
     return outcome;
-  } finally {
-    following.stop();
   }
 }
 

@@ -229,7 +229,7 @@ describe('bad input', () => {
 
   it('-o json of what goes on until Ctrl-C is one document a line: events --follow, and the log of worker', async () => {
     const following = startCommand(system.env, 'events', '--follow', '-n', '1', '-o', 'json');
-    onTestFinished(() => following.interrupt());
+    onTestFinished(async () => void (await following.interrupt()));
     const next = async () => JSON.parse(await following.next()) as JournalEntry;
     let entry = await next();
     const seen = [entry.sequence];
@@ -242,7 +242,7 @@ describe('bad input', () => {
     await system.cli('mode', 'set', 'idle');
 
     const worker = startCommand(system.env, 'worker', '--role', 'control', '-o', 'json');
-    onTestFinished(() => worker.interrupt());
+    onTestFinished(async () => void (await worker.interrupt()));
     expect(JSON.parse(await worker.nextSaid())).toMatchObject({ level: expect.anything(), msg: expect.any(String) });
   }, 120_000);
 });

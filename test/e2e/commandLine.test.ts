@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'v
 import { EXIT } from '../../src/cli/exitCodes.js';
 import { main } from '../../src/client.js';
 import type { LeaseState } from '../../src/contracts/lease.js';
+import { startCommand } from '../system/children.js';
 import { MEDIA, MEDIA_PHASES, servicesOf } from '../system/mediaPipeline.js';
 import { type System, startSystem } from '../system/system.js';
 
@@ -50,6 +51,24 @@ describe('the command line of a simulated host', { timeout: 60_000 }, () => {
       const simulated = times(/SIMULATED/, result.stdout + result.stderr);
       expect({ argv, code: result.code, simulated }, result.stderr).toEqual({ argv, code, simulated: 1 });
       expect(result.stderr).toMatch(/SIMULATED/);
+    }
+  });
+
+  it('leaves at Ctrl-C, and says that the operation goes on: it does', async () => {
+    for (const [argv, said] of [
+      [['model', 'load', 'vlm'], /^error: (model\/\S+) goes on; .*\n {2}`vramflow history` tells how it ends\.\n$/m],
+      [
+        ['model', 'unload', 'vlm', '-o', 'json'],
+        /^\{"error":\{"code":"interrupted","message":"(model\/\S+) goes on;.*"exitCode":130\}\}\n$/m,
+      ],
+    ] as const) {
+      const command = startCommand(system.env, ...argv);
+      while (!/^ +\d+\.\d s {2}/.test((await command.nextSaid()) ?? '')) continue;
+      const { code, said: all } = await command.interrupt();
+      expect(code).toBe(EXIT.interrupted);
+      expect(all).toMatch(said);
+      const id = said.exec(all)?.[1] ?? '';
+      await expect(system.client.workflow.getHandle(id).result()).resolves.toMatchObject({ status: 'done' });
     }
   });
 

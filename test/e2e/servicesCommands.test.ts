@@ -88,7 +88,7 @@ describe('the commands about services', { timeout: 120_000 }, () => {
   it('service logs -f: goes on with what comes, over the end of a run to the next, until Ctrl-C', async () => {
     await onlyVidi();
     const following = startCommand(system.env, 'service', 'logs', 'vidi', '-f', '--tail', '1', '-o', 'json');
-    onTestFinished(() => following.interrupt());
+    onTestFinished(async () => void (await following.interrupt()));
     const next = async () => (JSON.parse(await following.next()) as { line: string }).line;
     expect(await next()).toMatch(/^vidi: ready on/);
     await system.json(['service', 'stop', 'vidi']);

@@ -46,7 +46,7 @@ export interface LastingCommand {
   /** Its next line on stderr. */
   nextSaid(): Promise<string>;
   /** Ctrl-C; resolves when it is gone. */
-  interrupt(): Promise<void>;
+  interrupt(): Promise<{ code: number | null; said: string }>;
 }
 
 /** The command line of the build. */
@@ -72,7 +72,8 @@ export function startCommand(env: NodeJS.ProcessEnv, ...argv: string[]): Lasting
     nextSaid: nextOf(child.stderr),
     async interrupt() {
       child.kill('SIGINT');
-      await exited;
+      const [code] = (await exited) as [number | null];
+      return { code, said };
     },
   };
 }
