@@ -93,7 +93,9 @@ export function pidsOf(parts: Pick<ObservedParts, 'sample' | 'watch'>, tenant: s
 }
 
 function attribution({ sample, watch }: Pick<ObservedParts, 'sample' | 'watch'>) {
-  const models = watch.resident().map(({ id, model }) => ({ id, sizeMb: model.sizeMb, vramMb: model.vramMb }));
+  const models = watch
+    .resident()
+    .map(({ id, model: { sizeMb, vramMb }, proven }) => ({ id, sizeMb, vramMb, settled: proven }));
   const gpus = sample.gpus.map((gpu) => ({ id: gpu.uuid, usedMb: gpu.usedMb }));
   return attributeModels(models, gpus, processesOf(sample));
 }
@@ -114,7 +116,9 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
     const listed = resident.get(id);
     const present = listed && !isCrashed(parts, listed) ? listed : undefined;
     const holdings = present ? (attributed[id]?.holdings ?? []) : reclaims.unproven(id);
-    const onGpus = sum(holdings.filter((holding) => holding.device !== CPU));
+    // Ollama loads it only into as much as it estimates, which is a little more than the driver then shows.
+    const estimateMb = Math.round(present?.model.vramMb ?? 0);
+    const onGpus = Math.max(sum(holdings.filter((holding) => holding.device !== CPU)), estimateMb);
     const gpus = present ? gpusOf(holdings) : null;
     const known = learned.get(id, gpus);
     const measured = present !== undefined && onGpus > 0;

@@ -1,7 +1,7 @@
 import { CPU, modelTenant } from '../contracts/names.js';
 import type { DeviceObservation, HostObservation, TenantObservation } from '../contracts/residency.js';
 import type { GpuProcessStatus, Status, VlmState, VramStatus } from '../contracts/status.js';
-import { isRunner } from '../domain/attribution.js';
+import { isLeftBehind, isRunner } from '../domain/attribution.js';
 import { lacksOfMode } from '../domain/displacement.js';
 import { ollamaTrouble } from '../domain/ollamaTrouble.js';
 import { phaseProblem } from '../domain/phases.js';
@@ -71,9 +71,10 @@ function processesOf(agent: Agent, observed: HostObservation): GpuProcessStatus[
   const owners = new Map(outerFirst.flatMap(({ id }) => agent.pids(id).map((pid) => [pid, id] as const)));
   const { processes } = agent.sampler.latest();
   if (processes === null) return null;
-  return processes.map(({ uuid: gpu, pid, name, usedMb }) => {
-    const owner = owners.get(pid) ?? (isRunner({ name }) ? 'ollama' : 'foreign');
-    return { gpu, pid, name, used_mb: usedMb, owner };
+  return processes.map((process) => {
+    const { uuid: gpu, pid, name, usedMb } = process;
+    const nobodys = isLeftBehind(process) ? 'left-behind' : isRunner(process) ? 'ollama' : 'foreign';
+    return { gpu, pid, name, used_mb: usedMb, owner: owners.get(pid) ?? nobodys };
   });
 }
 

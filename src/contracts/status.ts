@@ -31,7 +31,10 @@ export interface GpuProcessStatus {
   name: string;
   /** Null where the driver does not tell. */
   used_mb: number | null;
-  /** The tenant that it belongs to, or `foreign`. */
+  /**
+   * The tenant that it belongs to; `ollama`: a runner of a model that is not known yet; `left-behind`: a runner whose Ollama has
+   * ended without it; or `foreign`.
+   */
   owner: string;
 }
 

@@ -8,6 +8,8 @@ export interface LoadedModel {
   /** All of it, and the part that Ollama says is on GPUs, MB. */
   sizeMb: number;
   vramMb: number;
+  /** It has answered since it was listed, so what its runner holds does not grow any more. */
+  settled: boolean;
 }
 
 export interface VramProcess {
@@ -15,6 +17,8 @@ export interface VramProcess {
   pid: number;
   name: string;
   usedMb: number | null;
+  /** The name of the process that it is a child of, where that can be seen. */
+  parent?: string;
 }
 
 export interface Attribution {
@@ -35,8 +39,18 @@ const WHOLE = 0.99;
 /** True when Ollama says that all of the model is on GPUs. */
 export const isWhole = (model: { sizeMb: number; vramMb: number }): boolean => model.vramMb >= model.sizeMb * WHOLE;
 
+/** The driver's figure of a settled runner counts from this share of Ollama's estimate on (0.98 seen on an H200, 2026-11-26). */
+const NEAR = 0.75;
+
+const OLLAMA = /ollama/i;
+
 /** A process of Ollama's, by its name: its API does not tell pids. */
-export const isRunner = (process: { name: string }): boolean => /ollama/i.test(process.name);
+export const isRunner = (process: Pick<VramProcess, 'name' | 'parent'>): boolean =>
+  OLLAMA.test(process.name) && !isLeftBehind(process);
+
+/** A runner whose server has ended without it (kill -9): no server knows it any more, and it holds its memory until it is ended. */
+export const isLeftBehind = ({ name, parent }: Pick<VramProcess, 'name' | 'parent'>): boolean =>
+  OLLAMA.test(name) && parent !== undefined && !OLLAMA.test(parent);
 
 /**
  * Ollama does not say where a model is; its runners' processes do. Each model takes the runners whose memory is
@@ -74,7 +88,10 @@ function onGpus(
   if (best !== null) {
     runners.delete(best.pid);
     const { parts } = best;
-    const holdings = parts.map((part) => ({ device: part.gpu, mb: Math.max(part.usedMb ?? 0, share(model, parts)) }));
+    const holdings = parts.map((part) => ({
+      device: part.gpu,
+      mb: heldMb(part.usedMb ?? 0, model, parts.length === 1),
+    }));
     return { holdings, pids: [best.pid] };
   }
   const fullest = [...gpus].sort((a, b) => (b.usedMb ?? 0) - (a.usedMb ?? 0) || a.id.localeCompare(b.id))[0];
@@ -83,8 +100,14 @@ function onGpus(
 
 const sizeOf = (parts: VramProcess[]): number => parts.reduce((sum, part) => sum + (part.usedMb ?? 0), 0);
 
-/** A runner on one GPU holds at least what Ollama says; over several GPUs the driver's figures count. */
-const share = (model: LoadedModel, parts: VramProcess[]): number => (parts.length === 1 ? Math.round(model.vramMb) : 0);
+/**
+ * While it loads, a runner on one GPU holds at least what Ollama says, which the driver's list shows late; once it is
+ * settled, and over several GPUs, the driver's figures count.
+ */
+function heldMb(usedMb: number, { vramMb, settled }: LoadedModel, onOneGpu: boolean): number {
+  if (!onOneGpu || (settled && usedMb >= vramMb * NEAR)) return usedMb;
+  return Math.max(usedMb, Math.round(vramMb));
+}
 
 function byPid(processes: VramProcess[]): Map<number, VramProcess[]> {
   const result = new Map<number, VramProcess[]>();

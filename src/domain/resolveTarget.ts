@@ -66,7 +66,11 @@ function phase(asked: string, because: string, { policy, observed }: Situation):
     wishes[tenant] = listed.includes(tenant) ? runs(one) : { place: 'absent' };
   }
   if (listed.length > 0) return { wishes, because, priority: PERSON };
-  for (const { id, kind } of observed.tenants) if (kind === 'model') wishes[id] = { place: 'absent' };
+  for (const tenant of observed.tenants) {
+    // Ollama says nothing, and nothing is seen of it: the services need not wait for that.
+    const mayBeAbsent = tenant.state === 'unknown' && tenant.holdings.length === 0;
+    if (tenant.kind === 'model' && !mayBeAbsent) wishes[tenant.id] = { place: 'absent' };
+  }
   return { wishes: { ...wishes, [EMBEDDER]: { place: 'cpu' } }, because, priority: PERSON };
 }
 

@@ -1,12 +1,17 @@
 /** Reads Linux's /proc. Each function answers null where that is impossible: no such process, no right, no /proc. */
+import { readFileSync } from 'node:fs';
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { uptime } from 'node:os';
+import { basename } from 'node:path';
 
 /** The environment variable that marks a process as started by vramflow; its value is unique to the start. */
 export const OWNER_VARIABLE = 'VRAMFLOW_OWNER';
 
 /** Linux reports start times in 1/100 s on every architecture that Node supports (USER_HZ). */
 const TICK_MS = 10;
+
+/** What the kernel keeps of a name (TASK_COMM_LEN − 1). */
+const COMM_LENGTH = 15;
 
 /** Field numbers of /proc/<pid>/stat (proc(5)), counted from the field after the command's name. */
 const FIELD = { state: 0, parent: 1, group: 2, session: 3, startTicks: 19 } as const;
@@ -60,6 +65,24 @@ export async function lookAt(pid: number): Promise<Sight> {
   ) as [number, number, number, number];
   if (![parent, group, session, startTicks].every(Number.isInteger)) return 'unknown';
   return { pid, ended: state === 'Z' || state === 'X', parent, group, session, startTicks };
+}
+
+/**
+ * The name of its parent; null where that cannot be seen, and where the process with that id has another name: then it is not
+ * the one that is meant, whose id is of another namespace. Of all names the kernel keeps 15 characters.
+ * @param name of the process, with or without its folder
+ */
+export function parentName(pid: number, name: string): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const [opened, closed] = [stat.indexOf('('), stat.lastIndexOf(')')];
+    if (stat.slice(opened + 1, closed) !== basename(name).slice(0, COMM_LENGTH)) return null;
+    const parent = stat.slice(closed + 2).split(' ')[FIELD.parent] ?? '';
+    return readFileSync(`/proc/${parent}/comm`, 'utf8').trim();
+  } catch {
+    // It has ended, or there is no /proc: the absence is the answer.
+    return null;
+  }
 }
 
 /**

@@ -7,6 +7,7 @@ import { createNvidiaSmiReader } from '../../src/adapters/gpu/nvidiaSmi.js';
 import type { GpuReader } from '../../src/adapters/gpu/reader.js';
 import { type RunningSimulator, startSimulator } from '../../src/simulator/simulator.js';
 import { type Recorder, record } from '../adapters/gpu/smiScript.js';
+import { describeGpuReaderContract } from './gpuReaderContract.js';
 
 const clock = { now: () => performance.now() };
 const built = existsSync(fileURLToPath(new URL('../../dist/simulator/nvidiaSmi.js', import.meta.url)));
@@ -32,24 +33,6 @@ describe.skipIf(skip)(title, () => {
     reader.setPeriod(100);
     return record(reader);
   };
-
-  it('reads the card, follows its memory and lists its processes', async () => {
-    const seen = begin();
-    const card = simulator.gpuHost.card(0);
-    const first = await seen.until(({ gpus }) => gpus[0]?.health === 'ok', 0);
-    expect(first.gpus).toMatchObject([{ uuid: card.spec.uuid, totalMb: card.spec.totalMb, index: 0 }]);
-    const before = first.gpus[0]?.usedMb ?? Number.NaN;
-    await seen.until(({ processes }) => processes?.length === 0);
-    const game = simulator.gpuHost.startProcess('compute', '/usr/bin/game');
-    simulator.gpuHost.resize(game, card.spec.uuid, 3_000);
-    const grown = await seen.until(({ processes }) => processes?.length === 1);
-    expect(grown.processes).toMatchObject([
-      { uuid: card.spec.uuid, pid: game.pid, name: '/usr/bin/game', usedMb: 3_000 },
-    ]);
-    expect(grown.gpus[0]?.usedMb).toBeGreaterThanOrEqual(before + 3_000);
-    await simulator.gpuHost.end(game);
-    await seen.until(({ processes, gpus }) => processes?.length === 0 && (gpus[0]?.usedMb ?? Infinity) < before + 100);
-  });
 
   const faults = [
     { fault: 'smi-na', health: 'unknown', problem: 'N/A' },
@@ -95,4 +78,20 @@ describe.skipIf(skip)(title, () => {
     simulator.faults.set('smi-driver-mismatch');
     expect(await choose()).toEqual(['nvidia-smi', expect.stringContaining('Reboot')]);
   });
+});
+
+describeGpuReaderContract('simulated', async () => {
+  if (skip) return { skip: 'run the build first: it makes nvidia-smi' };
+  const simulator = await startSimulator({ preset: 'rtx4090' });
+  const { spec } = simulator.gpuHost.card(0);
+  return {
+    command: [...simulator.info.nvidiaSmi],
+    card: { uuid: spec.uuid, index: 0, totalMb: spec.totalMb },
+    async hold(mb) {
+      const game = simulator.gpuHost.startProcess('compute', '/usr/bin/game');
+      simulator.gpuHost.resize(game, spec.uuid, mb);
+      return { pid: game.pid, name: /^\/usr\/bin\/game$/, end: () => simulator.gpuHost.end(game) };
+    },
+    stop: () => simulator.stop(),
+  };
 });

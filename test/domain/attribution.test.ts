@@ -3,12 +3,15 @@ import { describe, expect, it, test } from 'vitest';
 import {
   attributeModels,
   foreignMb,
+  isGhost,
+  isLeftBehind,
+  isRunner,
   isWhole,
   type LoadedModel,
   type VramProcess,
 } from '../../src/domain/attribution.js';
 
-const model = (id: string, vramMb: number, sizeMb = vramMb): LoadedModel => ({ id, sizeMb, vramMb });
+const model = (id: string, vramMb: number, sizeMb = vramMb): LoadedModel => ({ id, sizeMb, vramMb, settled: false });
 const runner = (pid: number, usedMb: number | null, gpu = 'g0', name = '/usr/local/bin/ollama'): VramProcess => ({
   gpu,
   pid,
@@ -25,6 +28,25 @@ describe('who holds what', () => {
     expect(attributeModels([model('a', 10_500)], ONE, [runner(7, 400)])['a']?.holdings).toEqual([
       { device: 'g0', mb: 10_500 },
     ]);
+  });
+
+  it('is what the driver says once it has answered: Ollama estimates a little too much', () => {
+    const held = (usedMb: number) =>
+      attributeModels([{ ...model('a', 13_117), settled: true }], ONE, [runner(7, usedMb)])['a']?.holdings[0]?.mb;
+    expect(held(12_804)).toBe(12_804);
+    expect(held(13_300)).toBe(13_300);
+    // So little of it can only be a list that is late.
+    expect(held(4_000)).toBe(13_117);
+  });
+
+  it('takes no runner whose server has ended for that of a model', () => {
+    const left = { ...runner(1, 12_804), parent: 'systemd' };
+    const ours = { ...runner(2, 12_804), parent: 'ollama' };
+    expect([left, ours].map(isLeftBehind)).toEqual([true, false]);
+    expect([left, ours, runner(3, 1)].map(isRunner)).toEqual([false, true, true]);
+    expect(isLeftBehind({ name: 'game', parent: 'systemd' })).toBe(false);
+    expect(attributeModels([model('a', 13_117)], ONE, [left, ours])['a']?.pids).toEqual([2]);
+    expect(isGhost(13_117, ONE, [left])).toBe(true);
   });
 
   it('matches each model with the runner nearest in size', () => {
@@ -101,7 +123,7 @@ test('every model that is on GPUs is on some device, with at least what Ollama s
   );
   fc.assert(
     fc.property(models, processes, (list, listed) => {
-      const loaded = list.map(({ id, vramMb, restMb }) => ({ id, vramMb, sizeMb: vramMb + restMb }));
+      const loaded = list.map(({ id, vramMb, restMb }) => ({ id, vramMb, sizeMb: vramMb + restMb, settled: false }));
       const gpus = ['g0', 'g1'].map((id) => ({ id, usedMb: null }));
       const found = attributeModels(loaded, gpus, listed);
       expect(Object.keys(found).sort()).toEqual(loaded.map((one) => one.id).sort());

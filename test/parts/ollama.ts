@@ -10,7 +10,7 @@ import { freePort } from './ports.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const CACHE = join(HERE, '../../.cache/parts');
-const GENERATOR = join(HERE, 'makeTinyGguf.py');
+const GENERATOR = join(HERE, 'makeGguf.py');
 
 /** The tiny models that each real Ollama of the tests has; their files differ, so each gets a runner of its own. */
 export const TINY = { first: 'tiny-first:latest', second: 'tiny-second:latest', embedder: 'tiny-embedder:latest' };
@@ -27,6 +27,8 @@ export interface RealOllamaOptions {
   port?: number;
   /** OLLAMA_MAX_LOADED_MODELS; default: Ollama's own. */
   maxLoadedModels?: number;
+  /** More models beside the tiny ones: name → arguments of makeGguf.py. */
+  more?: Record<string, string[]>;
 }
 
 export interface RealOllama {
@@ -50,28 +52,30 @@ export async function startRealOllama(options: RealOllamaOptions = {}): Promise<
   if (binary === null) {
     return { skip: 'no `ollama` on the PATH; install it from https://ollama.com or set VRAMFLOW_TEST_OLLAMA' };
   }
-  const models = await tinyModels(binary);
+  const models = await madeModels(binary, options.more ?? {});
   return typeof models === 'string' ? await serve(binary, models, options) : models;
 }
 
 /** @returns the folder with the models; made beside it and moved there whole, so that two test files may race. */
-async function tinyModels(binary: string): Promise<string | Missing> {
+async function madeModels(binary: string, more: Record<string, string[]>): Promise<string | Missing> {
+  const kinds = Object.keys(RECIPES) as (keyof typeof TINY)[];
+  const recipes = { ...Object.fromEntries(kinds.map((kind) => [TINY[kind], RECIPES[kind]])), ...more };
   const recipe = createHash('sha256')
     .update(await readFile(GENERATOR))
-    .update(JSON.stringify([RECIPES, TINY, PARAMETERS]));
+    .update(JSON.stringify([recipes, PARAMETERS]));
   const folder = join(CACHE, `ollama-${recipe.digest('hex').slice(0, 12)}`);
   if (await exists(folder)) return folder;
   const python = await execa('python3', ['-c', 'import gguf, numpy'], { reject: false });
   if (python.failed) {
-    return { skip: 'the tiny models need Python 3 with two packages: `python3 -m pip install gguf numpy`' };
+    return { skip: 'the models need Python 3 with two packages: `python3 -m pip install gguf numpy`' };
   }
   await mkdir(CACHE, { recursive: true });
   const draft = await mkdtemp(join(CACHE, 'draft-'));
   const server = await serve(binary, draft, {});
   try {
-    for (const [kind, name] of Object.entries(TINY)) {
-      const file = join(draft, `${kind}.gguf`);
-      await execa('python3', [GENERATOR, file, ...RECIPES[kind as keyof typeof TINY]]);
+    for (const [name, recipe] of Object.entries(recipes)) {
+      const file = join(draft, 'model.gguf');
+      await execa('python3', [GENERATOR, file, ...recipe]);
       await writeFile(join(draft, 'Modelfile'), `FROM ${file}\n${PARAMETERS}\n`);
       await execa(binary, ['create', name, '-f', join(draft, 'Modelfile')], {
         env: { OLLAMA_HOST: server.endpoint, HOME: draft },

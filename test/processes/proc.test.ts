@@ -1,5 +1,8 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { basename } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { isThere } from '../../src/processes/proc.js';
+import { isThere, parentName } from '../../src/processes/proc.js';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -19,4 +22,21 @@ describe('whether a process has an id', () => {
       expect(isThere(4_711)).toBe(true);
     },
   );
+});
+
+describe('the name of a parent', () => {
+  it('is that of the process which started it, and of nobody where another process has that id', async () => {
+    const child = spawn('sleep', ['60']);
+    try {
+      await once(child, 'spawn');
+      const pid = child.pid ?? Number.NaN;
+      const itself = basename(process.title).slice(0, 15);
+      await vi.waitFor(() => expect(parentName(pid, '/usr/bin/sleep')).not.toBeNull());
+      expect(itself).toContain(parentName(pid, 'sleep')?.slice(0, 4));
+      expect(parentName(pid, 'ollama')).toBeNull();
+      expect(parentName(2 ** 30, 'sleep')).toBeNull();
+    } finally {
+      child.kill('SIGKILL');
+    }
+  });
 });

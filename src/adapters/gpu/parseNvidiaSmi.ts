@@ -3,7 +3,8 @@
  * In each query the name comes last, so a line that was cut in a figure cannot pass for a whole one.
  */
 import { type Diagnosis, diagnose, explainField } from './diagnoseNvidiaSmi.js';
-import type { GpuProcess, GpuReading } from './reader.js';
+import type { ListedProcess } from './processTable.js';
+import type { GpuReading } from './reader.js';
 
 const GPU_FIELDS = [
   'index',
@@ -37,7 +38,7 @@ export type GpuLine =
   | { kind: 'blank' };
 
 export type ProcessLine =
-  | { kind: 'process'; process: GpuProcess }
+  | { kind: 'process'; process: ListedProcess }
   | { kind: 'odd'; problem: string }
   | { kind: 'message'; diagnosis: Diagnosis }
   | { kind: 'blank' };
@@ -143,6 +144,9 @@ function inWords(fields: string[], why: string): string {
   return fields.length === 1 ? `${fields.join('')} is ${why}` : `${fields.join(', ')} are ${why}`;
 }
 
+/** Instead of a name that the driver does not tell. */
+export const UNNAMED = 'unknown';
+
 /** A line of `PROCESS_QUERY` with `--format=csv,noheader,nounits`. */
 export function parseProcessLine(line: string): ProcessLine {
   if (line.trim() === '' || /no running processes found/i.test(line)) return { kind: 'blank' };
@@ -158,8 +162,8 @@ export function parseProcessLine(line: string): ProcessLine {
     process: {
       uuid,
       pid: Number(pid),
-      // In brackets or as a dash: the process lives in another namespace or belongs to another user.
-      name: words === '' || words === '-' || /^\[.*\]$/.test(words) ? 'unknown' : words,
+      // In brackets or as a dash: it lives in another namespace, belongs to another user, or is about to end.
+      name: words === '' || words === '-' || /^\[.*\]$/.test(words) ? UNNAMED : words,
       usedMb: figure(used, Number.MAX_SAFE_INTEGER),
     },
   };

@@ -5,21 +5,25 @@
  * this machine has seen alive and that lives no more is marked as ended at once: its line comes a moment longer, and is
  * missed two ticks later. It stays on the list so long, because its memory may be in use as long as it is listed.
  */
+import { UNNAMED } from './parseNvidiaSmi.js';
 import type { GpuProcess } from './reader.js';
 
 /** How long a proof of silence holds; it is renewed a little earlier. */
 const PROOF_MS = 30_000;
 const RENEW_MS = 25_000;
 
+/** A process as a line shows it. */
+export type ListedProcess = Omit<GpuProcess, 'parent' | 'ended'>;
+
 interface Seen {
-  process: GpuProcess;
+  process: ListedProcess;
   /** Of its last line. */
   at: number;
   wasAlive: boolean;
 }
 
 export interface ProcessTable {
-  see(process: GpuProcess, at: number): void;
+  see(process: ListedProcess, at: number): void;
   /** A line that cannot be read: the list is not whole. */
   odd(at: number): void;
   /** A query of its own, asked at this moment, ended well and listed nothing. Void if a line came since. */
@@ -32,8 +36,14 @@ export interface ProcessTable {
   needsProof(now: number, windowMs: number): boolean;
 }
 
-/** @param lives whether a process of this machine has that id; for an id of another namespace that says nothing */
-export function createProcessTable(lives: (pid: number) => boolean): ProcessTable {
+/**
+ * @param lives whether a process of this machine has that id; for an id of another namespace that says nothing
+ * @param parentOf the name of the parent of the process of this machine that has that id and that name, or null
+ */
+export function createProcessTable(
+  lives: (pid: number) => boolean,
+  parentOf: (pid: number, name: string) => string | null = () => null,
+): ProcessTable {
   const seen = new Map<string, Seen>();
   let oddAt = Number.NEGATIVE_INFINITY;
   let emptyAt = Number.NEGATIVE_INFINITY;
@@ -46,8 +56,11 @@ export function createProcessTable(lives: (pid: number) => boolean): ProcessTabl
   return {
     see(process, at) {
       const key = `${process.uuid}/${process.pid}`;
-      const wasAlive = lives(process.pid) || seen.get(key)?.wasAlive === true;
-      seen.set(key, { process, at, wasAlive });
+      const former = seen.get(key);
+      const wasAlive = lives(process.pid) || former?.wasAlive === true;
+      // The driver shows a process that is about to end with its memory, but without its name (580 on an H200, 2026-11-26).
+      const name = process.name === UNNAMED ? (former?.process.name ?? UNNAMED) : process.name;
+      seen.set(key, { process: { ...process, name }, at, wasAlive });
       emptyAt = Number.NEGATIVE_INFINITY;
       lineAt = at;
     },
@@ -65,9 +78,14 @@ export function createProcessTable(lives: (pid: number) => boolean): ProcessTabl
       if (now - oddAt <= windowMs) return null;
       expire(now, windowMs);
       if (seen.size === 0 && now - emptyAt > PROOF_MS) return null;
-      return [...seen.values()].map(({ process, wasAlive }) =>
-        wasAlive && !lives(process.pid) ? { ...process, ended: true } : process,
-      );
+      return [...seen.values()].map(({ process, wasAlive }) => {
+        const parent = parentOf(process.pid, process.name);
+        return {
+          ...process,
+          ...(parent === null ? {} : { parent }),
+          ...(wasAlive && !lives(process.pid) ? { ended: true } : {}),
+        };
+      });
     },
     needsProof(now, windowMs) {
       expire(now, windowMs);

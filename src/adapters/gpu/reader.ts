@@ -27,6 +27,8 @@ export interface GpuProcess {
   pid: number;
   name: string;
   usedMb: number | null;
+  /** The name of the process that it is a child of, where that can be seen. */
+  parent?: string;
   /** It lives no more, and is listed all the same: for a moment, or for as long as a child of it has the GPU open. */
   ended?: true;
 }

@@ -35,9 +35,10 @@ export function doctorCommand(context: CliContext): Command {
       const hardware =
         !(agent instanceof Error) && agent.simulated
           ? [simulated(agent)]
-          : [checkOllama(config, agent), checkGpu(config), checkClip(config, context)];
+          : [checkOllama(config, agent), checkGpu(config), checkClip(config, context, agent)];
       const services = checkServices(config, agent);
-      const findings = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware, ...services]);
+      const parts = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware, ...services]);
+      const findings = [...parts, ...(agent instanceof Error ? [] : runnersLeftBehind(agent))];
       outputOf(command, context).data(findings, (_value, style) => {
         const paint = { ok: style.green, degraded: style.yellow, missing: style.yellow, broken: style.red };
         return findings
@@ -122,6 +123,17 @@ async function checkOllama(config: Config, agent: Status | Error): Promise<Findi
   });
 }
 
+/** Law 5: vramflow did not start them, so it ends none of them. */
+export function runnersLeftBehind({ processes }: Pick<Status, 'processes'>): Finding[] {
+  return (processes ?? [])
+    .filter(({ owner }) => owner === 'left-behind')
+    .map(({ pid, used_mb: mb }) => ({
+      part: 'Ollama',
+      state: 'degraded',
+      message: `process ${pid} holds ${mb === null ? 'memory' : `${mb} MB`} for an Ollama server that has ended without it: nobody can use it any more. \`kill ${pid}\` gives its memory back`,
+    }));
+}
+
 async function checkGpu(config: Config): Promise<Finding> {
   if (config.gpu.reader === 'none') return { part: 'GPU', state: 'missing', message: 'no reader, as configured' };
   const [program = 'nvidia-smi', ...args] = config.gpu.nvidia_smi;
@@ -134,7 +146,9 @@ async function checkGpu(config: Config): Promise<Finding> {
   }
 }
 
-function checkClip(config: Config, context: CliContext): Promise<Finding> {
+function checkClip(config: Config, context: CliContext, agent: Status | Error): Promise<Finding> {
+  if (!(agent instanceof Error) && agent.clip_part.startsWith('failed'))
+    return Promise.resolve({ part: 'CLIP', state: 'degraded', message: agent.clip_part });
   const { data } = foldersOf(config.data_dir, { env: context.env, homeDir: homeOf(context) });
   const part = findClipPart({ dataDir: data, repoRoot: fileURLToPath(new URL('../../../', import.meta.url)) });
   return Promise.resolve(

@@ -211,6 +211,13 @@ describe('an empty phase (P3)', () => {
     const modelOnly = target({ [VLM]: { place: 'absent' } });
     expect(refusalOf(plan(observed, modelOnly))).toMatchObject({ code: 'driver-unavailable' });
   });
+
+  it('does not wait for an Ollama that is not there, unless it may hold something', () => {
+    const wishesOf = (vlm: TenantObservation) =>
+      resolveTarget({ kind: 'phase', phase: 'none' }, noIntents(), policy(), card([vlm, clip()])).wishes;
+    expect(wishesOf(tenant(VLM, { state: 'unknown' }))).toEqual({ [EMBEDDER]: { place: 'cpu' } });
+    expect(wishesOf(tenant(VLM, { ...on(9_000), state: 'unknown' }))[VLM]).toEqual({ place: 'absent' });
+  });
 });
 
 describe('several models inside', () => {

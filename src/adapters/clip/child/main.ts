@@ -59,13 +59,25 @@ async function load(name: string): Promise<void> {
   const transformers = loadTransformers(part);
   const cacheDir = process.env.VRAMFLOW_CLIP_CACHE ?? join(part, 'models');
   const located = locateModel(transformers.env, name, cacheDir);
-  const clip = await loadClip(transformers, located, { device: provider, progress_callback: reportDownload() });
+  const clip = await loadClip(transformers, located, { device: provider, progress_callback: reportDownload() }).catch(
+    (error: unknown) => {
+      throw notFetched(located, error) ?? error;
+    },
+  );
   // One run of each tower: the device has then allocated what it needs, and the dimension is known.
   const never = new AbortController().signal;
   const [embedding] = await clip.text([...PROBE_TEXTS], never);
   await clip.images([...PROBE_IMAGES], never);
   server.setReady(clip, embedding?.length ?? 0);
   console.log(`ready: ${name} on ${device} (${provider})`);
+}
+
+/** What Node says of a request that did not come through does not name what was asked for. */
+function notFetched(repository: string, error: unknown): Error | null {
+  if (!(error instanceof TypeError && error.message === 'fetch failed')) return null;
+  const reason = error.cause instanceof Error ? error.cause.message : 'no answer';
+  const message = `the model ${repository} could not be fetched (${reason}); without a network, name a folder in clip.model_path`;
+  return new Error(message, { cause: error });
 }
 
 /** Prints each tenth of a download; the launcher shows the lines as progress. */
