@@ -9,6 +9,9 @@ export type GpuEdge =
   | { kind: 'foreign-process'; uuid: string; pid: number; name: string; came: boolean; usedMb: number | null }
   | { kind: 'gpu-lost' | 'gpu-back'; uuid: string; problem: string | null };
 
+/** `atFirst`: it was there when the first list came, so nobody was told that it came. */
+export type KnownStranger = ForeignProcess & { atFirst?: true };
+
 /** The part of a sample that edges come from. */
 export interface EdgeSample {
   gpus: { uuid: string; usedMb: number | null; health: 'ok' | 'unknown' | 'lost'; problem: string | null }[];
@@ -26,8 +29,8 @@ export interface ForeignProcess {
 /** What was reported so far. Plain data. */
 export interface EdgeState {
   gpus: Record<string, { reportedMb: number | null; unknownSamples: number; lost: boolean }>;
-  /** The strangers told of, by `uuid/pid`; null before the first known list. */
-  foreign: Record<string, ForeignProcess> | null;
+  /** The strangers known of, by `uuid/pid`; null before the first known list. */
+  foreign: Record<string, KnownStranger> | null;
   /** Listed, and of one of vramflow's tenants: it stays so until it leaves the list, though its tenant has ended. */
   ours: string[];
   /** Listed for the first time, and nobody's: the tenant that it belongs to may be found in a moment. */
@@ -78,10 +81,12 @@ export function findEdges(
   const nobodys = listed.filter((one) => !ours.includes(one));
   const isTold = (key: string) =>
     state.foreign === null || key in state.foreign || (state.suspects.includes(key) && rules.isStarting?.() !== true);
+  const atFirst = (key: string) =>
+    state.foreign === null || state.foreign[key]?.atFirst ? { atFirst: true as const } : {};
   const foreign = Object.fromEntries(
-    nobodys.filter(({ key }) => isTold(key)).map(({ process, key }) => [key, process]),
+    nobodys.filter(({ key }) => isTold(key)).map(({ process, key }) => [key, { ...process, ...atFirst(key) }]),
   );
-  edges.push(...strangers(state.foreign, foreign));
+  edges.push(...strangers(state.foreign, foreign, new Set(ours.map(({ key }) => key))));
   return {
     edges,
     state: {
@@ -95,16 +100,30 @@ export function findEdges(
 
 const keyOf = ({ uuid, pid }: ForeignProcess): string => `${uuid}/${pid}`;
 
-/** Those that came, then those that went; one that turns out to be ours has gone as a stranger. */
-function strangers(before: EdgeState['foreign'], now: Record<string, ForeignProcess>): GpuEdge[] {
+/**
+ * Those that came, then those that went. One that turns out to be ours has gone as a stranger, if it was told of as one: an
+ * agent that starts finds its services a moment after their processes.
+ */
+function strangers(
+  before: EdgeState['foreign'],
+  now: Record<string, KnownStranger>,
+  ours: ReadonlySet<string>,
+): GpuEdge[] {
   if (before === null) return [];
-  const edge = (process: ForeignProcess, came: boolean): GpuEdge => ({ kind: 'foreign-process', ...process, came });
+  const edge = ({ uuid, pid, name, usedMb }: ForeignProcess, came: boolean): GpuEdge => ({
+    kind: 'foreign-process',
+    uuid,
+    pid,
+    name,
+    usedMb,
+    came,
+  });
   return [
     ...Object.entries(now)
       .filter(([key]) => !(key in before))
       .map(([, process]) => edge(process, true)),
     ...Object.entries(before)
-      .filter(([key]) => !(key in now))
+      .filter(([key, { atFirst }]) => !(key in now) && !(atFirst && ours.has(key)))
       .map(([, process]) => edge(process, false)),
   ];
 }

@@ -96,6 +96,17 @@ describe('whose a process is', () => {
     expect(told([nothing, { listed: [service], ours: [] }, { listed: [service], ours: [77] }, nothing])).toEqual([]);
   });
 
+  it('may be found a moment after the first list, which tells nobody of it: it has not gone then', () => {
+    const [unknown, ours] = [
+      { listed: [service], ours: [] },
+      { listed: [service], ours: [77] },
+    ];
+    expect(told([unknown, ours, nothing])).toEqual([]);
+    expect(told([unknown, unknown, unknown, ours, nothing])).toEqual([]);
+    // One that was told of is taken back.
+    expect(told([nothing, unknown, unknown, ours])).toMatchObject([{ came: true }, { came: false }]);
+  });
+
   it('is not told while a tenant is being started, whose it may be', () => {
     let isStarting = true;
     let state = noEdgesYet;
