@@ -41,13 +41,16 @@ const BUSY_WARMER_C = 24;
 const IDLE_POWER_SHARE = 0.06;
 const BUSY_POWER_SHARE = 0.78;
 
+/** What the driver shows for the name of a process that is about to end, beside all of its memory (580 on an H200, 2026-11-26). */
+const NAMELESS = '[No data]';
+
 /** Everything that the driver says now. Graphics processes are in the used memory, but in no list. */
 export function sampleOf(gpuHost: GpuHost, faults: FaultBoard): GpuSample {
   const listed = gpuHost.processes.filter(({ listed, kind }) => listed && kind !== 'graphics' && kind !== 'driver');
   const processes = gpuHost.cards.flatMap((card) =>
-    listed.flatMap(({ holder, pid, name }) => {
+    listed.flatMap(({ holder, pid, name, ended }) => {
       const mb = card.holdings.get(holder) ?? 0;
-      return mb > 0 ? [{ gpu: card.spec.uuid, pid, name, mb }] : [];
+      return mb > 0 ? [{ gpu: card.spec.uuid, pid, name: ended ? NAMELESS : name, mb }] : [];
     }),
   );
   const smiFaults = faults.list().filter(({ name }) => name.startsWith('smi-'));
