@@ -1,7 +1,7 @@
 import { CPU, modelTenant } from '../contracts/names.js';
 import type { DeviceObservation, HostObservation, TenantObservation } from '../contracts/residency.js';
 import type { GpuProcessStatus, Status, VlmState, VramStatus } from '../contracts/status.js';
-import { isLeftBehind, isRunner } from '../domain/attribution.js';
+import { isLeftBehind, isOllamas } from '../domain/attribution.js';
 import { lacksOfMode } from '../domain/displacement.js';
 import { ollamaTrouble } from '../domain/ollamaTrouble.js';
 import { phaseProblem } from '../domain/phases.js';
@@ -73,7 +73,7 @@ function processesOf(agent: Agent, observed: HostObservation): GpuProcessStatus[
   if (processes === null) return null;
   return processes.map((process) => {
     const { uuid: gpu, pid, name, usedMb } = process;
-    const nobodys = isLeftBehind(process) ? 'left-behind' : isRunner(process) ? 'ollama' : 'foreign';
+    const nobodys = isLeftBehind(process) ? 'left-behind' : isOllamas(process) ? 'ollama' : 'foreign';
     return { gpu, pid, name, used_mb: usedMb, owner: owners.get(pid) ?? nobodys };
   });
 }

@@ -32,7 +32,7 @@ export interface GpuProcessStatus {
   /** Null where the driver does not tell. */
   used_mb: number | null;
   /**
-   * The tenant that it belongs to; `ollama`: a runner of a model that is not known yet; `left-behind`: a runner whose Ollama has
+   * The tenant that it belongs to; `ollama`: its server, or a runner of a model that is not known yet; `left-behind`: a runner whose Ollama has
    * ended without it; or `foreign`.
    */
   owner: string;

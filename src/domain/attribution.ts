@@ -17,8 +17,8 @@ export interface VramProcess {
   pid: number;
   name: string;
   usedMb: number | null;
-  /** The name of the process that it is a child of, where that can be seen. */
-  parent?: string;
+  /** Its first argument and the name of the process that it is a child of, where that can be seen. */
+  descent?: { verb: string; parent: string };
 }
 
 export interface Attribution {
@@ -44,13 +44,20 @@ const NEAR = 0.75;
 
 const OLLAMA = /ollama/i;
 
-/** A process of Ollama's, by its name: its API does not tell pids. */
-export const isRunner = (process: Pick<VramProcess, 'name' | 'parent'>): boolean =>
-  OLLAMA.test(process.name) && !isLeftBehind(process);
+type Seen = Pick<VramProcess, 'name' | 'descent'>;
 
-/** A runner whose server has ended without it (kill -9): no server knows it any more, and it holds its memory until it is ended. */
-export const isLeftBehind = ({ name, parent }: Pick<VramProcess, 'name' | 'parent'>): boolean =>
-  OLLAMA.test(name) && parent !== undefined && !OLLAMA.test(parent);
+/** A process of Ollama's, by its name: its API does not tell pids. */
+export const isOllamas = (process: Seen): boolean => OLLAMA.test(process.name) && !isLeftBehind(process);
+
+/** One that has a model. The server looks at the GPUs before a load, and is listed for that moment (518 MB on an H200, 2026-11-26). */
+export const isRunner = (process: Seen): boolean => isOllamas(process) && process.descent?.verb !== 'serve';
+
+/**
+ * A runner (`ollama runner …`) whose server has ended without it (kill -9): no server knows it any more, and it holds its
+ * memory until it is ended.
+ */
+export const isLeftBehind = ({ name, descent }: Seen): boolean =>
+  OLLAMA.test(name) && descent?.verb === 'runner' && !OLLAMA.test(descent.parent);
 
 /**
  * Ollama does not say where a model is; its runners' processes do. Each model takes the runners whose memory is

@@ -19,7 +19,7 @@ import type { Config } from '../config/schema.js';
 import { toHostPolicy } from '../config/toPolicy.js';
 import type { Edge } from '../contracts/messages.js';
 import { reservationTenant } from '../contracts/names.js';
-import { isRunner } from '../domain/attribution.js';
+import { isOllamas } from '../domain/attribution.js';
 import { findProcesses } from '../processes/proc.js';
 import type { AgentRole } from './agent.js';
 import { buildServices } from './buildServices.js';
@@ -198,5 +198,5 @@ function isOurs(agent: Agent, pid: number): boolean {
   const process = agent.sampler.latest().processes?.find((one) => one.pid === pid);
   if (agent.services.views().some(({ sight }) => sight.pids.includes(pid))) return true;
   if (agent.reservations.all().some(({ id }) => agent.pids(reservationTenant(id)).includes(pid))) return true;
-  return agent.embedder.owns(pid) || (process !== undefined && isRunner(process));
+  return agent.embedder.owns(pid) || (process !== undefined && isOllamas(process));
 }

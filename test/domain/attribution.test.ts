@@ -5,6 +5,7 @@ import {
   foreignMb,
   isGhost,
   isLeftBehind,
+  isOllamas,
   isRunner,
   isWhole,
   type LoadedModel,
@@ -40,11 +41,13 @@ describe('who holds what', () => {
   });
 
   it('takes no runner whose server has ended for that of a model', () => {
-    const left = { ...runner(1, 12_804), parent: 'systemd' };
-    const ours = { ...runner(2, 12_804), parent: 'ollama' };
-    expect([left, ours].map(isLeftBehind)).toEqual([true, false]);
-    expect([left, ours, runner(3, 1)].map(isRunner)).toEqual([false, true, true]);
-    expect(isLeftBehind({ name: 'game', parent: 'systemd' })).toBe(false);
+    const left = { ...runner(1, 12_804), descent: { verb: 'runner', parent: 'systemd' } };
+    const ours = { ...runner(2, 12_804), descent: { verb: 'runner', parent: 'ollama' } };
+    const server = { ...runner(4, 430), descent: { verb: 'serve', parent: 'systemd' } };
+    expect([left, ours, server].map(isLeftBehind)).toEqual([true, false, false]);
+    expect([left, ours, server, runner(3, 1)].map(isOllamas)).toEqual([false, true, true, true]);
+    expect([left, ours, server, runner(3, 1)].map(isRunner)).toEqual([false, true, false, true]);
+    expect(isLeftBehind({ name: 'game', descent: left.descent })).toBe(false);
     expect(attributeModels([model('a', 13_117)], ONE, [left, ours])['a']?.pids).toEqual([2]);
     expect(isGhost(13_117, ONE, [left])).toBe(true);
   });

@@ -5,6 +5,7 @@
  * this machine has seen alive and that lives no more is marked as ended at once: its line comes a moment longer, and is
  * missed two ticks later. It stays on the list so long, because its memory may be in use as long as it is listed.
  */
+import type { Descent } from '../../processes/proc.js';
 import { UNNAMED } from './parseNvidiaSmi.js';
 import type { GpuProcess } from './reader.js';
 
@@ -13,7 +14,7 @@ const PROOF_MS = 30_000;
 const RENEW_MS = 25_000;
 
 /** A process as a line shows it. */
-export type ListedProcess = Omit<GpuProcess, 'parent' | 'ended'>;
+export type ListedProcess = Omit<GpuProcess, 'descent' | 'ended'>;
 
 interface Seen {
   process: ListedProcess;
@@ -38,11 +39,11 @@ export interface ProcessTable {
 
 /**
  * @param lives whether a process of this machine has that id; for an id of another namespace that says nothing
- * @param parentOf the name of the parent of the process of this machine that has that id and that name, or null
+ * @param descentOf of the process of this machine that has that id and that name, or null
  */
 export function createProcessTable(
   lives: (pid: number) => boolean,
-  parentOf: (pid: number, name: string) => string | null = () => null,
+  descentOf: (pid: number, name: string) => Descent | null = () => null,
 ): ProcessTable {
   const seen = new Map<string, Seen>();
   let oddAt = Number.NEGATIVE_INFINITY;
@@ -79,10 +80,10 @@ export function createProcessTable(
       expire(now, windowMs);
       if (seen.size === 0 && now - emptyAt > PROOF_MS) return null;
       return [...seen.values()].map(({ process, wasAlive }) => {
-        const parent = parentOf(process.pid, process.name);
+        const descent = descentOf(process.pid, process.name);
         return {
           ...process,
-          ...(parent === null ? {} : { parent }),
+          ...(descent === null ? {} : { descent }),
           ...(wasAlive && !lives(process.pid) ? { ended: true } : {}),
         };
       });

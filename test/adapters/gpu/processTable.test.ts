@@ -34,16 +34,16 @@ describe('the table of processes', () => {
     expect(table.list(1_100, WINDOW)).toEqual([]);
   });
 
-  it('keeps the name of a process whose line has none any more, and says whose child it is', () => {
+  it('keeps the name of a process whose line has none any more, and says whose child it is, and for what', () => {
     const table = createProcessTable(
       () => true,
-      (pid, name) => (pid === 1 && name === 'x' ? 'bash' : null),
+      (pid, name) => (pid === 1 && name === 'x' ? { verb: 'run', parent: 'bash' } : null),
     );
     table.see(row(1), 0);
     table.see({ ...row(1), name: 'unknown', usedMb: 2 }, 100);
     table.see({ ...row(2), name: 'unknown' }, 100);
     expect(table.list(100, WINDOW)).toEqual([
-      { ...row(1), usedMb: 2, parent: 'bash' },
+      { ...row(1), usedMb: 2, descent: { verb: 'run', parent: 'bash' } },
       { ...row(2), name: 'unknown' },
     ]);
   });
