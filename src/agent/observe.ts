@@ -4,12 +4,13 @@ import { CPU, EMBEDDER, isModel, modelTenant, serviceTenant } from '../contracts
 import type { HostPolicy, ModelPolicy } from '../contracts/policy.js';
 import type {
   DeviceObservation,
+  DriverObservation,
   FigureSource,
   Holding,
   HostObservation,
   TenantObservation,
 } from '../contracts/residency.js';
-import { attributeModels, foreignMb, isGhost, type VramProcess } from '../domain/attribution.js';
+import { attributeModels, foreignMb, isGhost, mayBeOllamas, type VramProcess } from '../domain/attribution.js';
 import { heldOnMb, serverOfOllama } from '../domain/planner/nesting.js';
 import type { EmbedderSwitch } from './embedderSwitch.js';
 import type { Gates } from './gates.js';
@@ -66,7 +67,7 @@ export function observeHost(parts: ObservedParts): HostObservation {
     devices: observeDevices(parts, tenants),
     tenants,
     drivers: [
-      parts.watch.driver(),
+      ollamaDriver(parts),
       {
         id: 'clip',
         available: parts.embedder.part() !== 'missing',
@@ -85,6 +86,13 @@ export function observeHost(parts: ObservedParts): HostObservation {
     ],
     simulated: parts.simulated,
   };
+}
+
+function ollamaDriver({ sample, watch }: ObservedParts): DriverObservation {
+  const driver = watch.driver();
+  const listed = sample.stale ? null : sample.processes;
+  const isSeen = listed === null ? driver.version !== null : listed.some((one) => mayBeOllamas(one));
+  return driver.available || isSeen ? driver : { ...driver, unseen: true };
 }
 
 /** Which process holds which model, for proofs: tenant → pids. */
@@ -117,8 +125,8 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
     const present = listed && !isCrashed(parts, listed) ? listed : undefined;
     const holdings = present ? (attributed[id]?.holdings ?? []) : reclaims.unproven(id);
     // Ollama loads it only into as much as it estimates, which is a little more than the driver then shows.
-    const estimateMb = Math.round(present?.model.vramMb ?? 0);
-    const onGpus = Math.max(sum(holdings.filter((holding) => holding.device !== CPU)), estimateMb);
+    const shownMb = sum(holdings.filter((holding) => holding.device !== CPU));
+    const onGpus = shownMb === 0 ? 0 : Math.max(shownMb, Math.round(present?.model.vramMb ?? 0));
     const gpus = present ? gpusOf(holdings) : null;
     const known = learned.get(id, gpus);
     const measured = present !== undefined && onGpus > 0;

@@ -40,6 +40,8 @@ export interface SamplerOptions {
   isOurs: (pid: number) => boolean;
   /** Whether a tenant is being started, which has processes that are not known yet. */
   isStarting?: () => boolean;
+  /** Whether one that was of a tenant is nobody's now though it lives. */
+  isLeftBehind?: (pid: number) => boolean;
   /** Samples kept. */
   ringSize: number;
 }
@@ -59,7 +61,17 @@ function withReserved(gpu: GpuReading): GpuReading {
 }
 
 export function createSampler(options: SamplerOptions): Sampler {
-  const { reader, clock, periodMs, densePeriodMs, thresholdMb, isOurs, isStarting = () => false, ringSize } = options;
+  const {
+    reader,
+    clock,
+    periodMs,
+    densePeriodMs,
+    thresholdMb,
+    isOurs,
+    isStarting = () => false,
+    isLeftBehind = () => false,
+    ringSize,
+  } = options;
   const staleMs = Math.max(STALE_MS, 5 * periodMs);
   const ring: GpuSample[] = [];
   const edgeListeners = new Set<(edge: GpuEdge) => void>();
@@ -80,7 +92,7 @@ export function createSampler(options: SamplerOptions): Sampler {
     // M15: changes are looked for once a period, also while samples come more often for a proof.
     if (sample.takenAt - edgesLookedAt < periodMs * SAME_PERIOD) return;
     edgesLookedAt = sample.takenAt;
-    const found = findEdges(edges, sample, { thresholdMb, isOurs, isStarting });
+    const found = findEdges(edges, sample, { thresholdMb, isOurs, isStarting, isLeftBehind });
     edges = found.state;
     for (const edge of found.edges) for (const listener of edgeListeners) listener(edge);
   };

@@ -115,6 +115,8 @@ export interface DriverObservation {
   reason: string | null;
   /** What it runs in is a service that is stopped, or on its way: not available, and nothing is wrong. */
   resting?: true;
+  /** Not available, and nothing is seen of it: no process on a GPU; where those cannot be listed, no answer so far. */
+  unseen?: true;
   /** `chosen`: puts a tenant where it is told. `observed`: places it by itself (Ollama). */
   placement: 'chosen' | 'observed';
   version: string | null;

@@ -43,21 +43,31 @@ export const isWhole = (model: { sizeMb: number; vramMb: number }): boolean => m
 const NEAR = 0.75;
 
 const OLLAMA = /ollama/i;
+/** Programs of Ollama's, without their folder; not an interpreter in a folder that is called so. */
+const OLLAMA_PROGRAM = /^(?:ollama|llama-server)/i;
+const programOf = (name: string): string => name.slice(name.lastIndexOf('/') + 1);
 
 type Seen = Pick<VramProcess, 'name' | 'descent'>;
 
 /** A process of Ollama's, by its name: its API does not tell pids. */
 export const isOllamas = (process: Seen): boolean => OLLAMA.test(process.name) && !isLeftBehind(process);
 
+/** Also one that is left behind, and one whose name the driver does not tell. */
+export const mayBeOllamas = ({ name }: { name: string }): boolean => OLLAMA.test(name) || name === 'unknown';
+
 /** One that has a model. The server looks at the GPUs before a load, and is listed for that moment (518 MB on an H200, 2026-11-26). */
 export const isRunner = (process: Seen): boolean => isOllamas(process) && process.descent?.verb !== 'serve';
 
 /**
- * A runner (`ollama runner …`) whose server has ended without it (kill -9): no server knows it any more, and it holds its
- * memory until it is ended.
+ * A runner whose server has ended without it (kill -9): no server knows it any more, and it holds its memory until it is
+ * ended.
  */
 export const isLeftBehind = ({ name, descent }: Seen): boolean =>
-  OLLAMA.test(name) && descent?.verb === 'runner' && !OLLAMA.test(descent.parent);
+  OLLAMA.test(name) &&
+  OLLAMA_PROGRAM.test(programOf(name)) &&
+  descent !== undefined &&
+  descent.verb !== 'serve' &&
+  !OLLAMA_PROGRAM.test(descent.parent);
 
 /**
  * Ollama does not say where a model is; its runners' processes do. Each model takes the runners whose memory is

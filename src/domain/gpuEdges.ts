@@ -42,6 +42,8 @@ export interface EdgeRules {
   thresholdMb: number;
   /** Processes of vramflow's tenants are no strangers. */
   isOurs: (pid: number) => boolean;
+  /** One that was of a tenant, and is nobody's now though it lives. */
+  isLeftBehind?: (pid: number) => boolean;
   /** A tenant is being started: a new process may be its, and counts as nobody's until that has ended. */
   isStarting?: () => boolean;
 }
@@ -76,8 +78,10 @@ export function findEdges(
     gpus[uuid] = { reportedMb, unknownSamples, lost };
   }
   if (sample.processes === null) return { edges, state: { ...state, gpus } };
+  const isOurs = (pid: number, key: string): boolean =>
+    rules.isOurs(pid) || (state.ours.includes(key) && rules.isLeftBehind?.(pid) !== true);
   const listed = sample.processes.map((process) => ({ process, key: keyOf(process) }));
-  const ours = listed.filter(({ process, key }) => rules.isOurs(process.pid) || state.ours.includes(key));
+  const ours = listed.filter(({ process, key }) => isOurs(process.pid, key));
   const nobodys = listed.filter((one) => !ours.includes(one));
   const isTold = (key: string) =>
     state.foreign === null || key in state.foreign || (state.suspects.includes(key) && rules.isStarting?.() !== true);

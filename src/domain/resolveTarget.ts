@@ -66,10 +66,11 @@ function phase(asked: string, because: string, { policy, observed }: Situation):
     wishes[tenant] = listed.includes(tenant) ? runs(one) : { place: 'absent' };
   }
   if (listed.length > 0) return { wishes, because, priority: PERSON };
-  for (const tenant of observed.tenants) {
+  const unseen = observed.drivers.some(({ id, unseen }) => id === 'ollama' && unseen);
+  for (const { id, kind, state, holdings } of observed.tenants) {
     // Ollama says nothing, and nothing is seen of it: the services need not wait for that.
-    const mayBeAbsent = tenant.state === 'unknown' && tenant.holdings.length === 0;
-    if (tenant.kind === 'model' && !mayBeAbsent) wishes[tenant.id] = { place: 'absent' };
+    const isNowhere = unseen && state === 'unknown' && holdings.length === 0;
+    if (kind === 'model' && !isNowhere) wishes[id] = { place: 'absent' };
   }
   return { wishes: { ...wishes, [EMBEDDER]: { place: 'cpu' } }, because, priority: PERSON };
 }

@@ -67,25 +67,18 @@ export async function lookAt(pid: number): Promise<Sight> {
   return { pid, ended: state === 'Z' || state === 'X', parent, group, session, startTicks };
 }
 
-/** What a process is for: the first argument it was started with (`''` without one), and the name of its parent. */
-export interface Descent {
-  verb: string;
-  parent: string;
-}
-
 /**
- * Null where that cannot be seen, and where the process with that id has another name: then it is not the one that is meant,
- * whose id is of another namespace. Of all names the kernel keeps 15 characters.
+ * The name of its parent; null where that cannot be seen, and where the process with that id has another name: then it is not the one that is meant,
+ * whose id is of another namespace. Of all names the kernel keeps 15 characters. It reads nothing that waits for the process.
  * @param name of the process, with or without its folder
  */
-export function descentOf(pid: number, name: string): Descent | null {
+export function parentName(pid: number, name: string): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const [opened, closed] = [stat.indexOf('('), stat.lastIndexOf(')')];
     if (stat.slice(opened + 1, closed) !== basename(name).slice(0, COMM_LENGTH)) return null;
     const parent = stat.slice(closed + 2).split(' ')[FIELD.parent] ?? '';
-    const [, verb = ''] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    return { verb, parent: readFileSync(`/proc/${parent}/comm`, 'utf8').trim() };
+    return readFileSync(`/proc/${parent}/comm`, 'utf8').trim();
   } catch {
     // It has ended, or there is no /proc: the absence is the answer.
     return null;

@@ -19,7 +19,7 @@ import type { Config } from '../config/schema.js';
 import { toHostPolicy } from '../config/toPolicy.js';
 import type { Edge } from '../contracts/messages.js';
 import { reservationTenant } from '../contracts/names.js';
-import { isOllamas } from '../domain/attribution.js';
+import { isLeftBehind, isOllamas } from '../domain/attribution.js';
 import { findProcesses } from '../processes/proc.js';
 import type { AgentRole } from './agent.js';
 import { buildServices } from './buildServices.js';
@@ -51,9 +51,11 @@ export async function buildAgent(
     thresholdMb: config.vram_event_threshold_mb,
     isOurs: (pid) => isOurs(agent, pid),
     isStarting: () => agent.isStarting(),
+    isLeftBehind: (pid) => isRunnerLeftBehind(agent, pid),
     ringSize: RING_SIZE,
   });
   const services = buildServices(config, folder, clock.now);
+  const descendants = watchDescendants(signal, log);
   const agent: Agent = new Agent({
     policy: toHostPolicy(config),
     simulated,
@@ -66,7 +68,7 @@ export async function buildAgent(
     readerKind: reader.kind,
     readerReason: warning,
     now: clock.now,
-    descendants: watchDescendants(signal),
+    descendants: descendants.of,
     onOllamaChange: (change) => reporter?.ollama(change),
     onIdle: () => reporter?.flush(),
   });
@@ -85,7 +87,7 @@ export async function buildAgent(
       .catch((error: unknown) => log.warn({ error: String(error) }, 'the GPUs could not be read yet'));
   }
   await reapRemoved({ config, folder, journal: agent.journal, log, signal });
-  findOwners(agent, signal, log);
+  findOwners(agent, descendants.look, signal, log);
   services.onNews((news) => report.service(news));
   // The services first: one of them may be what Ollama runs in.
   await services.look(signal);
@@ -104,19 +106,26 @@ export async function buildAgent(
   };
 }
 
-/** The processes of lease holders, looked at now and then while somebody asks for them. */
-function watchDescendants(signal: AbortSignal): (pid: number) => number[] {
+/** The processes of lease holders, looked at now and then while somebody asks for them, and when a new one is on a GPU. */
+function watchDescendants(signal: AbortSignal, log: AgentRole['log']): { of(pid: number): number[]; look(): void } {
   const known = new Map<number, number[]>();
-  const timer = setInterval(() => {
+  const look = () => {
     if (known.size === 0) return;
-    void findProcesses(() => Promise.resolve(true)).then((table) => {
-      for (const pid of known.keys()) known.set(pid, descendantsOf(pid, table));
-    });
-  }, DESCENDANTS_MS);
+    findProcesses(() => Promise.resolve(true)).then(
+      (table) => {
+        for (const pid of known.keys()) known.set(pid, descendantsOf(pid, table));
+      },
+      (error: unknown) => log.warn({ error: String(error) }, 'the processes of leases could not be looked at'),
+    );
+  };
+  const timer = setInterval(look, DESCENDANTS_MS);
   signal.addEventListener('abort', () => clearInterval(timer), { once: true });
-  return (pid) => {
-    if (!known.has(pid)) known.set(pid, [pid]);
-    return known.get(pid) ?? [];
+  return {
+    of(pid) {
+      if (!known.has(pid)) known.set(pid, [pid]);
+      return known.get(pid) ?? [];
+    },
+    look,
   };
 }
 
@@ -180,22 +189,31 @@ function watchEmbedder(agent: Agent, reporter: EdgeReporter, signal: AbortSignal
 }
 
 /** A service has a child that takes memory, say: a process that nobody knows yet makes the agent look whose it is. */
-function findOwners(agent: Agent, signal: AbortSignal, log: AgentRole['log']): void {
+function findOwners(agent: Agent, lookAtLeases: () => void, signal: AbortSignal, log: AgentRole['log']): void {
   let known = new Set<number>();
   agent.sampler.onSample(({ processes }) => {
-    if (processes === null || agent.policy.services.length === 0) return;
+    if (processes === null) return;
     const isNew = processes.some(({ pid }) => !known.has(pid) && !isOurs(agent, pid));
     known = new Set(processes.map(({ pid }) => pid));
     if (!isNew || signal.aborted) return;
+    lookAtLeases();
+    if (agent.policy.services.length === 0) return;
     agent.services.look(signal).catch((error: unknown) => {
       if (!signal.aborted) log.warn({ error: String(error) }, 'the services could not be looked at');
     });
   });
 }
 
+const listed = (agent: Agent, pid: number) => agent.sampler.latest().processes?.find((one) => one.pid === pid);
+
+function isRunnerLeftBehind(agent: Agent, pid: number): boolean {
+  const process = listed(agent, pid);
+  return process !== undefined && isLeftBehind(process);
+}
+
 /** Ollama's runners count as ours also while they come: its own API tells which models they are. */
 function isOurs(agent: Agent, pid: number): boolean {
-  const process = agent.sampler.latest().processes?.find((one) => one.pid === pid);
+  const process = listed(agent, pid);
   if (agent.services.views().some(({ sight }) => sight.pids.includes(pid))) return true;
   if (agent.reservations.all().some(({ id }) => agent.pids(reservationTenant(id)).includes(pid))) return true;
   return agent.embedder.owns(pid) || (process !== undefined && isOllamas(process));

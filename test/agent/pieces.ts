@@ -99,6 +99,9 @@ export class FakeCard implements GpuReader {
     this.show();
     this.timer = setInterval(() => this.show(), 5);
   }
+  /** What the driver shows of a runner, of what Ollama says of its model. */
+  shownShare = 1;
+
   setPeriod(): void {}
   async stop(): Promise<void> {
     if (this.timer !== null) clearInterval(this.timer);
@@ -122,7 +125,7 @@ export class FakeCard implements GpuReader {
       uuid: CARD,
       pid: 500 + n,
       name: '/usr/bin/ollama',
-      usedMb: model.vramMb,
+      usedMb: Math.round(model.vramMb * this.shownShare),
     }));
     const embedders = [...this.launcher.live].flatMap(({ pid, device }) =>
       device === 'cuda' ? [{ uuid: CARD, pid, name: 'node', usedMb: 500 }] : [],

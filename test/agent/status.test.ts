@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { degradedReasons, statusOf } from '../../src/agent/status.js';
+import { runnersLeftBehind } from '../../src/cli/commands/doctor.js';
 import type { DeviceObservation } from '../../src/contracts/residency.js';
 import type { Status } from '../../src/contracts/status.js';
 import { cpu, gpu } from '../domain/planner/hosts.js';
@@ -51,6 +52,34 @@ describe('the status (M14)', () => {
     expect(status).toMatchObject({ vlm_state: 'loaded', clip_device: 'cuda', vram: { used_mb: 15_052 } });
     expect(status.gpus[0]).toMatchObject({ foreignMb: 3_800 });
     expect(vlmIn(status)).toMatchObject({ holdings: [{ device: CARD, mb: 10_752 }], chargeSource: 'measured' });
+  });
+
+  it('P4: a model that has answered holds what the driver shows, and is charged what Ollama estimates', async () => {
+    const pieces = await agentOnFakes();
+    pieces.ollama.put(NAME);
+    pieces.card.shownShare = 0.98;
+    const [estimate, shown] = [10_752, 10_537];
+    expect(vlmIn(await look(pieces))).toMatchObject({ holdings: [{ mb: estimate }], chargeMb: estimate });
+    pieces.agent.watch.markProven(VLM);
+    const status = await look(pieces);
+    expect(vlmIn(status)).toMatchObject({ holdings: [{ mb: shown }], chargeMb: estimate, chargeSource: 'measured' });
+    expect(status.gpus[0]).toMatchObject({ usedMb: 800 + shown, foreignMb: 800 });
+  });
+
+  it('pain 5: a runner that its server left behind is nobody’s, and `doctor` says how to end it', async () => {
+    const pieces = await agentOnFakes();
+    pieces.ollama.put(NAME);
+    const left = { uuid: CARD, pid: 9, name: '/usr/bin/ollama', usedMb: 10_752 };
+    pieces.card.strangers = [{ ...left, descent: { verb: 'runner', parent: 'systemd' } }];
+    const status = await look(pieces);
+    const owners = (status.processes ?? []).map(({ pid, owner }) => [pid, owner]);
+    expect(owners).toEqual([
+      [500, VLM],
+      [9, 'left-behind'],
+    ]);
+    expect(status.gpus[0]?.foreignMb).toBe(800 + 10_752);
+    expect(runnersLeftBehind(status)).toMatchObject([{ message: expect.stringContaining('`kill 9`') as string }]);
+    expect(runnersLeftBehind({ ...status, processes: null })).toEqual([]);
   });
 
   it('shows what an operation does, who holds the turn, and the last request', async () => {

@@ -69,8 +69,10 @@ export function describeGpuReaderContract(name: string, find: () => Promise<Card
       await seen.until(
         ({ processes, gpus }) => processes?.length === 0 && (gpus[0]?.usedMb ?? Infinity) < before + 100,
       );
-      for (const { gpus, problem } of seen.samples) {
+      for (const { gpus, problem, processes } of seen.samples) {
         expect(problem).toBeNull();
+        // To its very end, which the driver shows without a name.
+        for (const one of processes ?? []) expect(one.name).toMatch(game.name);
         expect(gpus.map(({ health, problem }) => [health, problem])).toEqual([['ok', null]]);
       }
     });

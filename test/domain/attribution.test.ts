@@ -47,7 +47,8 @@ describe('who holds what', () => {
     expect([left, ours, server].map(isLeftBehind)).toEqual([true, false, false]);
     expect([left, ours, server, runner(3, 1)].map(isOllamas)).toEqual([false, true, true, true]);
     expect([left, ours, server, runner(3, 1)].map(isRunner)).toEqual([false, true, false, true]);
-    expect(isLeftBehind({ name: 'game', descent: left.descent })).toBe(false);
+    expect(isLeftBehind({ name: '/home/me/ollama-webui/bin/python3', descent: left.descent })).toBe(false);
+    expect(isLeftBehind({ name: '/usr/local/lib/ollama/llama-server', descent: left.descent })).toBe(true);
     expect(attributeModels([model('a', 13_117)], ONE, [left, ours])['a']?.pids).toEqual([2]);
     expect(isGhost(13_117, ONE, [left])).toBe(true);
   });
@@ -126,7 +127,12 @@ test('every model that is on GPUs is on some device, with at least what Ollama s
   );
   fc.assert(
     fc.property(models, processes, (list, listed) => {
-      const loaded = list.map(({ id, vramMb, restMb }) => ({ id, vramMb, sizeMb: vramMb + restMb, settled: false }));
+      const loaded = list.map(({ id, vramMb, restMb }) => ({
+        id,
+        vramMb,
+        sizeMb: vramMb + restMb,
+        settled: vramMb % 2 === 0,
+      }));
       const gpus = ['g0', 'g1'].map((id) => ({ id, usedMb: null }));
       const found = attributeModels(loaded, gpus, listed);
       expect(Object.keys(found).sort()).toEqual(loaded.map((one) => one.id).sort());
@@ -134,7 +140,9 @@ test('every model that is on GPUs is on some device, with at least what Ollama s
         const holdings = found[id]?.holdings ?? [];
         expect(holdings.length > 0).toBe(sizeMb > 0);
         const onGpus = holdings.filter(({ device }) => device !== 'cpu');
-        if (vramMb > 0 && onGpus.length === 1) expect(onGpus[0]?.mb).toBeGreaterThanOrEqual(vramMb);
+        // A settled one at least what counts as near.
+        if (vramMb > 0 && onGpus.length === 1)
+          expect(onGpus[0]?.mb).toBeGreaterThanOrEqual(vramMb % 2 === 0 ? Math.floor(vramMb * 0.75) : vramMb);
         for (const pid of found[id]?.pids ?? []) {
           expect(listed?.some((one) => one.pid === pid && one.name.includes('ollama'))).toBe(true);
         }

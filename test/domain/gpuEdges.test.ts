@@ -96,6 +96,19 @@ describe('whose a process is', () => {
     expect(told([nothing, { listed: [service], ours: [] }, { listed: [service], ours: [77] }, nothing])).toEqual([]);
   });
 
+  it('is nobody’s again when it is left behind, and lives', () => {
+    let state = noEdgesYet;
+    const look = (listed: (typeof service)[], rule: { ours: boolean; left: boolean }): GpuEdge[] => {
+      const rules = { thresholdMb: 100, isOurs: () => rule.ours, isLeftBehind: () => rule.left };
+      const found = findEdges(state, { gpus: [], processes: listed }, rules);
+      state = found.state;
+      return found.edges;
+    };
+    expect([look([], { ours: false, left: false }), look([service], { ours: true, left: false })].flat()).toEqual([]);
+    const left = { ours: false, left: true };
+    expect([look([service], left), look([service], left)].flat()).toMatchObject([{ came: true }]);
+  });
+
   it('may be found a moment after the first list, which tells nobody of it: it has not gone then', () => {
     const [unknown, ours] = [
       { listed: [service], ours: [] },

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { descentOf, isThere } from '../../src/processes/proc.js';
+import { isThere, parentName } from '../../src/processes/proc.js';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -24,17 +24,16 @@ describe('whether a process has an id', () => {
   );
 });
 
-describe('the descent of a process', () => {
-  it('is its first argument and who started it, and unknown where another process has that id', async () => {
+describe('the name of a parent', () => {
+  it('is that of the process which started it, and unknown where another process has that id', async () => {
     const child = spawn('sleep', ['60']);
     try {
       await once(child, 'spawn');
       const pid = child.pid ?? Number.NaN;
       const parent = readFileSync('/proc/self/comm', 'utf8').trim();
-      await vi.waitFor(() => expect(descentOf(pid, '/usr/bin/sleep')).toMatchObject({ verb: '60' }));
-      expect(descentOf(pid, 'sleep')?.parent).toBe(parent);
-      expect(descentOf(pid, 'ollama')).toBeNull();
-      expect(descentOf(2 ** 30, 'sleep')).toBeNull();
+      await vi.waitFor(() => expect(parentName(pid, '/usr/bin/sleep')).toBe(parent));
+      expect(parentName(pid, 'ollama')).toBeNull();
+      expect(parentName(2 ** 30, 'sleep')).toBeNull();
     } finally {
       child.kill('SIGKILL');
     }

@@ -2,7 +2,7 @@
  * Reads NVIDIA GPUs through two long-lived nvidia-smi processes, never one process per poll. A stream that ends
  * is started again with back-off; one that hangs is killed once, and nothing is started while it has not gone.
  */
-import { descentOf, isThere } from '../../processes/proc.js';
+import { isThere, parentName, readArgv } from '../../processes/proc.js';
 import type { Diagnosis } from './diagnoseNvidiaSmi.js';
 import { createGpuBlocks, type GpuBlocks } from './gpuBlocks.js';
 import { createKnownGpus } from './knownGpus.js';
@@ -51,7 +51,7 @@ export function createNvidiaSmiReader({
 }: NvidiaSmiOptions): GpuReader {
   const processes = createSmiProcesses(command);
   const known = createKnownGpus();
-  const table = createProcessTable(isThere, descentOf);
+  const table = createProcessTable(isThere, { parentOf: parentName, argvOf: readArgv });
   let emit: (sample: GpuSample) => void = () => {};
   let state: 'new' | 'running' | 'stopped' = 'new';
   let periodMs = 1_000;

@@ -5,7 +5,6 @@
  * this machine has seen alive and that lives no more is marked as ended at once: its line comes a moment longer, and is
  * missed two ticks later. It stays on the list so long, because its memory may be in use as long as it is listed.
  */
-import type { Descent } from '../../processes/proc.js';
 import { UNNAMED } from './parseNvidiaSmi.js';
 import type { GpuProcess } from './reader.js';
 
@@ -21,7 +20,20 @@ interface Seen {
   /** Of its last line. */
   at: number;
   wasAlive: boolean;
+  /** As last seen: of one that is about to end neither can be read any more. */
+  parent: string | null;
+  verb: string | null;
 }
+
+/** What can be seen of the processes of this machine. */
+export interface Sights {
+  /** The name of the parent of the process that has that id and that name. */
+  parentOf(pid: number, name: string): string | null;
+  /** Asked once a process: the answer of one that hangs in the kernel may never come. */
+  argvOf(pid: number): Promise<string[] | null>;
+}
+
+const SEES_NOTHING: Sights = { parentOf: () => null, argvOf: () => Promise.resolve(null) };
 
 export interface ProcessTable {
   see(process: ListedProcess, at: number): void;
@@ -39,12 +51,8 @@ export interface ProcessTable {
 
 /**
  * @param lives whether a process of this machine has that id; for an id of another namespace that says nothing
- * @param descentOf of the process of this machine that has that id and that name, or null
  */
-export function createProcessTable(
-  lives: (pid: number) => boolean,
-  descentOf: (pid: number, name: string) => Descent | null = () => null,
-): ProcessTable {
+export function createProcessTable(lives: (pid: number) => boolean, sights = SEES_NOTHING): ProcessTable {
   const seen = new Map<string, Seen>();
   let oddAt = Number.NEGATIVE_INFINITY;
   let emptyAt = Number.NEGATIVE_INFINITY;
@@ -57,13 +65,20 @@ export function createProcessTable(
   return {
     see(process, at) {
       const key = `${process.uuid}/${process.pid}`;
-      const former = seen.get(key);
-      const wasAlive = lives(process.pid) || former?.wasAlive === true;
-      // The driver shows a process that is about to end with its memory, but without its name (580 on an H200, 2026-11-26).
-      const name = process.name === UNNAMED ? (former?.process.name ?? UNNAMED) : process.name;
-      seen.set(key, { process: { ...process, name }, at, wasAlive });
       emptyAt = Number.NEGATIVE_INFINITY;
       lineAt = at;
+      const former = seen.get(key);
+      const one: Seen = former ?? { process, at, wasAlive: false, parent: null, verb: null };
+      // The driver shows a process that is about to end with its memory, but without its name (580 on an H200, 2026-11-26).
+      const name = process.name === UNNAMED ? one.process.name : process.name;
+      one.process = { ...process, name };
+      one.at = at;
+      one.wasAlive ||= lives(process.pid);
+      if (former !== undefined) return;
+      seen.set(key, one);
+      void sights.argvOf(process.pid).then((argv) => {
+        one.verb = argv === null ? null : (argv[1] ?? '');
+      });
     },
     odd(at) {
       oddAt = at;
@@ -79,12 +94,14 @@ export function createProcessTable(
       if (now - oddAt <= windowMs) return null;
       expire(now, windowMs);
       if (seen.size === 0 && now - emptyAt > PROOF_MS) return null;
-      return [...seen.values()].map(({ process, wasAlive }) => {
-        const descent = descentOf(process.pid, process.name);
+      return [...seen.values()].map((one) => {
+        const { process, wasAlive } = one;
+        one.parent = sights.parentOf(process.pid, process.name) ?? one.parent;
+        const { parent, verb } = one;
         return {
           ...process,
-          ...(descent === null ? {} : { descent }),
-          ...(wasAlive && !lives(process.pid) ? { ended: true } : {}),
+          ...(parent === null || verb === null ? {} : { descent: { verb, parent } }),
+          ...(wasAlive && !lives(process.pid) ? { ended: true as const } : {}),
         };
       });
     },

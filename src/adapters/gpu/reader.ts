@@ -3,8 +3,6 @@
  * `null` means unknown, and unknown never counts as free, idle or cool (law 1).
  */
 
-import type { Descent } from '../../processes/proc.js';
-
 /** One GPU in one sample. */
 export interface GpuReading {
   /** The only name of a GPU that lasts; the index changes between boots. */
@@ -29,8 +27,8 @@ export interface GpuProcess {
   pid: number;
   name: string;
   usedMb: number | null;
-  /** What it is for and whose child it is, where that can be seen. */
-  descent?: Descent;
+  /** The first argument it was started with (`''`: none) and the name of its parent, where that can be seen. */
+  descent?: { verb: string; parent: string };
   /** It lives no more, and is listed all the same: for a moment, or for as long as a child of it has the GPU open. */
   ended?: true;
 }

@@ -124,14 +124,13 @@ async function checkOllama(config: Config, agent: Status | Error): Promise<Findi
 }
 
 /** Law 5: vramflow did not start them, so it ends none of them. */
-export function runnersLeftBehind({ processes }: Pick<Status, 'processes'>): Finding[] {
-  return (processes ?? [])
-    .filter(({ owner }) => owner === 'left-behind')
-    .map(({ pid, used_mb: mb }) => ({
-      part: 'Ollama',
-      state: 'degraded',
-      message: `process ${pid} holds ${mb === null ? 'memory' : `${mb} MB`} for an Ollama server that has ended without it: nobody can use it any more. \`kill ${pid}\` gives its memory back`,
-    }));
+export function runnersLeftBehind({ processes, host }: Pick<Status, 'processes' | 'host'>): Finding[] {
+  const left = (processes ?? []).filter(({ owner }) => owner === 'left-behind');
+  return [...new Set(left.map(({ pid }) => pid))].map((pid) => {
+    const mb = left.filter((one) => one.pid === pid).reduce((sum, one) => sum + (one.used_mb ?? 0), 0);
+    const message = `process ${pid} on ${host} holds ${mb} MB for an Ollama server that has ended without it: nobody can use it any more. \`kill ${pid}\` there gives its memory back`;
+    return { part: 'Ollama', state: 'degraded', message };
+  });
 }
 
 async function checkGpu(config: Config): Promise<Finding> {

@@ -153,6 +153,8 @@ function committed(tenant: TenantObservation, heldMb: PerGpu, devices: DeviceObs
     const promised = (id: string): number => tenant.holdings.find(({ device }) => device === id)?.promisedMb ?? 0;
     return devices.map(({ id }, at) => Math.max(heldMb[at] ?? 0, promised(id)));
   }
+  // It has all that it will have; its charge is what Ollama estimates, which is a little more.
+  if (tenant.kind === 'model' && tenant.state === 'resident' && tenant.proven) return heldMb;
   const wholeMb = tenant.state === 'loading' ? Math.max(tenant.peakMb, tenant.chargeMb) : tenant.chargeMb;
   const totalMb = sum(heldMb);
   if (totalMb >= wholeMb) return heldMb;

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { createProcessTable } from '../../../src/adapters/gpu/processTable.js';
 
 const row = (pid: number) => ({ uuid: 'GPU-a', pid, name: 'x', usedMb: 1 });
@@ -34,18 +34,23 @@ describe('the table of processes', () => {
     expect(table.list(1_100, WINDOW)).toEqual([]);
   });
 
-  it('keeps the name of a process whose line has none any more, and says whose child it is, and for what', () => {
-    const table = createProcessTable(
-      () => true,
-      (pid, name) => (pid === 1 && name === 'x' ? { verb: 'run', parent: 'bash' } : null),
-    );
+  it('keeps name and descent of a process that is about to end, which shows neither any more', async () => {
+    let parent: string | null = 'bash';
+    const argvOf = vi.fn((pid: number) => Promise.resolve(pid === 1 ? ['x', 'run'] : null));
+    const table = createProcessTable(() => true, { parentOf: (_pid, name) => (name === 'x' ? parent : null), argvOf });
     table.see(row(1), 0);
+    await Promise.resolve();
+    const known = { ...row(1), descent: { verb: 'run', parent: 'bash' } };
+    expect(table.list(0, WINDOW)).toEqual([known]);
+    parent = null;
     table.see({ ...row(1), name: 'unknown', usedMb: 2 }, 100);
     table.see({ ...row(2), name: 'unknown' }, 100);
     expect(table.list(100, WINDOW)).toEqual([
-      { ...row(1), usedMb: 2, descent: { verb: 'run', parent: 'bash' } },
+      { ...known, usedMb: 2 },
       { ...row(2), name: 'unknown' },
     ]);
+    // An answer that never comes must not be asked for again and again.
+    expect(argvOf.mock.calls).toEqual([[1], [2]]);
   });
 
   it('asks for a new proof before the old one ends', () => {

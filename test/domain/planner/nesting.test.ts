@@ -213,10 +213,14 @@ describe('an empty phase (P3)', () => {
   });
 
   it('does not wait for an Ollama that is not there, unless it may hold something', () => {
-    const wishesOf = (vlm: TenantObservation) =>
-      resolveTarget({ kind: 'phase', phase: 'none' }, noIntents(), policy(), card([vlm, clip()])).wishes;
+    const wishesOf = (vlm: TenantObservation, seen: { unseen?: true } = { unseen: true }) => {
+      const away = drivers({ available: false, reason: 'nobody listens', ...seen });
+      const observed = card([vlm, clip()], { drivers: away });
+      return resolveTarget({ kind: 'phase', phase: 'none' }, noIntents(), policy(), observed).wishes;
+    };
     expect(wishesOf(tenant(VLM, { state: 'unknown' }))).toEqual({ [EMBEDDER]: { place: 'cpu' } });
     expect(wishesOf(tenant(VLM, { ...on(9_000), state: 'unknown' }))[VLM]).toEqual({ place: 'absent' });
+    expect(wishesOf(tenant(VLM, { state: 'unknown' }), {})[VLM]).toEqual({ place: 'absent' });
   });
 });
 
