@@ -107,7 +107,10 @@ export async function buildAgent(
 }
 
 /** The processes of lease holders, looked at now and then while somebody asks for them, and when a new one is on a GPU. */
-function watchDescendants(signal: AbortSignal, log: AgentRole['log']): { of: (pid: number) => number[]; look: () => void } {
+function watchDescendants(
+  signal: AbortSignal,
+  log: AgentRole['log'],
+): { of: (pid: number) => number[]; look: () => void } {
   const known = new Map<number, number[]>();
   const look = () => {
     if (known.size === 0) return;
