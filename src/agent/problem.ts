@@ -22,10 +22,16 @@ export interface ProblemBody {
   remedy: string | null;
 }
 
+const NAMED = 'mend what the message names; `GET /openapi.json` of the gateway describes every route and field';
+const REMEDIES: Record<number, string> = {
+  413: 'send less at a time',
+  415: 'send JSON, with `Content-Type: application/json`',
+};
+
 /** Every error of the endpoint as a status and a body that says what to do. */
 export function problemOf(error: unknown): { status: number; body: ProblemBody } {
   if (error instanceof RequestProblem) return problem(error.status, error.code, error.message, error.remedy);
-  if (error instanceof ZodError) return problem(400, 'bad-input', z.prettifyError(error), 'correct the request');
+  if (error instanceof ZodError) return problem(400, 'bad-input', z.prettifyError(error), NAMED);
   if (error instanceof OllamaError) return problem(502, `ollama-${error.kind}`, error.message, error.remedy);
   if (error instanceof EmbedderError) {
     return problem(error.kind === 'bad-input' ? 400 : 503, `clip-${error.kind}`, error.message, error.remedy);
@@ -53,7 +59,7 @@ export function problemOf(error: unknown): { status: number; body: ProblemBody }
     typeof error.statusCode === 'number' &&
     error.statusCode < 500
   ) {
-    return problem(error.statusCode, 'bad-input', error.message, 'correct the request');
+    return problem(error.statusCode, 'bad-input', error.message, REMEDIES[error.statusCode] ?? NAMED);
   }
   const message = error instanceof Error ? error.message : String(error);
   return problem(500, 'internal', message, 'see the agent’s log');

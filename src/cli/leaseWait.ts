@@ -61,6 +61,15 @@ export async function untilHeld(leases: Leases, id: string, wait: Wait, output: 
   }
 }
 
+/** The most that the command line and HTTP take. */
+const HIGHEST_PRIORITY = 100;
+
+/** @param has in which time this lease has its priority */
+function askedFor(priority: number, has: 'has' | 'had'): string {
+  const higher = priority < HIGHEST_PRIORITY ? `with a higher --priority (this one ${has} ${priority}) or ` : '';
+  return `${higher}for fewer --mb`;
+}
+
 /** Says each change once: what it waits for, who holds that, and what can be done. */
 function newsOf(id: string, { limitMs }: Wait, output: Output): (state: LeaseState) => void {
   const bound = limitMs === null ? '--wait 10m sets a limit' : `it gives up after ${describeDuration(limitMs)}`;
@@ -73,9 +82,7 @@ function newsOf(id: string, { limitMs }: Wait, output: Output): (state: LeaseSta
     output.talk(`  ${news}`);
     if (reason === null) return;
     const sooner = remedy ? `${remedy}; or ask anew` : 'Ask anew';
-    output.talk(
-      `  To have it sooner: ${sooner} with a higher --priority (this one has ${priority}) or for fewer --mb.`,
-    );
+    output.talk(`  To have it sooner: ${sooner} ${askedFor(priority, 'has')}.`);
     output.talk(`  It goes on as soon as there is room; Ctrl-C ends the waiting, and ${bound}.`);
   };
 }
@@ -85,7 +92,7 @@ function notGranted({ id, reason, remedy, priority }: LeaseState, limitMs: numbe
   return new UserError(`Lease ${id} was not granted ${within}: ${reason ?? NOT_LOOKED_AT}`, {
     exitCode: EXIT.refused,
     code: 'not-granted',
-    remedy: `${remedy ? `${sentence(remedy)} ` : ''}Or wait longer (--wait), or ask with a higher --priority (this one had ${priority}) or for fewer --mb.`,
+    remedy: `${remedy ? `${sentence(remedy)} ` : ''}Or wait longer (--wait), or ask ${askedFor(priority, 'had')}.`,
   });
 }
 

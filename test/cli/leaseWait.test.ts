@@ -40,6 +40,11 @@ describe('a lease that is waited for', () => {
     expect(said).toMatch(/Ctrl-C ends the waiting, and --wait 10m sets a limit/);
   });
 
+  it('is told of no higher priority where there is none', async () => {
+    const { said } = await wait([{ ...BLOCKED, priority: 100 }, HELD], waitOf(undefined));
+    expect(said).toMatch(/`vramflow model unload x`; or ask anew for fewer --mb\./);
+  });
+
   it('is given back when the time is over, or at the first obstacle with --no-wait', async () => {
     const late = await wait([BLOCKED], waitOf(400));
     expect(late).toMatchObject({ ended: { exitCode: EXIT.refused, code: 'not-granted' }, released: ['job'] });
