@@ -88,10 +88,12 @@ export function observeHost(parts: ObservedParts): HostObservation {
   };
 }
 
-function ollamaDriver({ sample, watch }: ObservedParts): DriverObservation {
+function ollamaDriver({ sample, watch, measured }: ObservedParts): DriverObservation {
   const driver = watch.driver();
   const listed = sample.stale ? null : sample.processes;
-  const isSeen = listed === null ? driver.version !== null : listed.some((one) => mayBeOllamas(one));
+  // A list that is to come, or lost, may show it (law 1).
+  const mayBeSeen = (measured && sample.gpus.length > 0) || driver.version !== null;
+  const isSeen = listed === null ? mayBeSeen : listed.some((one) => mayBeOllamas(one));
   return driver.available || isSeen ? driver : { ...driver, unseen: true };
 }
 

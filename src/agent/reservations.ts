@@ -72,6 +72,11 @@ export class Reservations {
     return one?.pid == null ? [] : this.pidsOf(one.pid);
   }
 
+  /** Whether it is of any lease's holder. */
+  owns(pid: number): boolean {
+    return this.all().some((one) => one.pid !== null && this.pidsOf(one.pid).includes(pid));
+  }
+
   private wake(): void {
     for (const listener of this.listeners) listener();
   }

@@ -52,6 +52,9 @@ export const isService = (tenant: string): boolean => tenant.startsWith('service
 export const isModel = (tenant: string): boolean => tenant.startsWith('model/');
 
 /** The one embedder of a host. */
+/** Of a process whose name the driver does not tell. */
+export const UNNAMED = 'unknown';
+
 export const EMBEDDER = 'embedder/clip';
 
 /** The device that every host has. GPUs are known by their UUID, never by an index. */

@@ -1,5 +1,5 @@
 /** Who holds what on which GPU: joins Ollama's word (how much) with the driver's (which process, where). Pure. */
-import { CPU } from '../contracts/names.js';
+import { CPU, UNNAMED } from '../contracts/names.js';
 import type { Holding } from '../contracts/residency.js';
 
 export interface LoadedModel {
@@ -53,7 +53,7 @@ type Seen = Pick<VramProcess, 'name' | 'descent'>;
 export const isOllamas = (process: Seen): boolean => OLLAMA.test(process.name) && !isLeftBehind(process);
 
 /** Also one that is left behind, and one whose name the driver does not tell. */
-export const mayBeOllamas = ({ name }: { name: string }): boolean => OLLAMA.test(name) || name === 'unknown';
+export const mayBeOllamas = ({ name }: { name: string }): boolean => OLLAMA.test(name) || name === UNNAMED;
 
 /** One that has a model. The server looks at the GPUs before a load, and is listed for that moment (518 MB on an H200, 2026-11-26). */
 export const isRunner = (process: Seen): boolean => isOllamas(process) && process.descent?.verb !== 'serve';

@@ -68,8 +68,9 @@ export async function lookAt(pid: number): Promise<Sight> {
 }
 
 /**
- * The name of its parent; null where that cannot be seen, and where the process with that id has another name: then it is not the one that is meant,
- * whose id is of another namespace. Of all names the kernel keeps 15 characters. It reads nothing that waits for the process.
+ * The name of its parent; null where that cannot be seen, and where the process with that id has another name: then it is
+ * not the one that is meant, whose id is of another namespace. Of all names the kernel keeps 15 characters. Reads nothing
+ * that waits for the process.
  * @param name of the process, with or without its folder
  */
 export function parentName(pid: number, name: string): string | null {

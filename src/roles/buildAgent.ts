@@ -18,7 +18,6 @@ import type { Folders } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
 import { toHostPolicy } from '../config/toPolicy.js';
 import type { Edge } from '../contracts/messages.js';
-import { reservationTenant } from '../contracts/names.js';
 import { isLeftBehind, isOllamas } from '../domain/attribution.js';
 import { findProcesses } from '../processes/proc.js';
 import type { AgentRole } from './agent.js';
@@ -218,6 +217,5 @@ function isRunnerLeftBehind(agent: Agent, pid: number): boolean {
 function isOurs(agent: Agent, pid: number): boolean {
   const process = listed(agent, pid);
   if (agent.services.views().some(({ sight }) => sight.pids.includes(pid))) return true;
-  if (agent.reservations.all().some(({ id }) => agent.pids(reservationTenant(id)).includes(pid))) return true;
-  return agent.embedder.owns(pid) || (process !== undefined && isOllamas(process));
+  return agent.reservations.owns(pid) || agent.embedder.owns(pid) || (process !== undefined && isOllamas(process));
 }

@@ -66,6 +66,18 @@ describe('the status (M14)', () => {
     expect(status.gpus[0]).toMatchObject({ usedMb: 800 + shown, foreignMb: 800 });
   });
 
+  it('law 1: an Ollama that is away is unseen only where the list of processes is known and shows none of it', async () => {
+    const pieces = await agentOnFakes();
+    pieces.ollama.isAway = true;
+    const unseen = async () => (await look(pieces)).drivers.find(({ id }) => id === 'ollama')?.unseen === true;
+    expect(await unseen()).toBe(true);
+    pieces.card.strangers = [{ uuid: CARD, pid: 9, name: 'unknown', usedMb: 4_000 }];
+    expect(await unseen()).toBe(false);
+    pieces.card.strangers = [];
+    pieces.card.listed = false;
+    expect(await unseen()).toBe(false);
+  });
+
   it('pain 5: a runner that its server left behind is nobody’s, and `doctor` says how to end it', async () => {
     const pieces = await agentOnFakes();
     pieces.ollama.put(NAME);

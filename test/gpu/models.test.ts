@@ -1,6 +1,4 @@
 /** The requirements' numbers on a real card: a model of 8 GB and more in a real Ollama, CLIP by CUDA, the driver's figures. */
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, type TestContext } from 'vitest';
 import { checkEmbeddings } from '../../src/adapters/clip/probe.js';
 import type { OperationOutcome, StepOutcome } from '../../src/contracts/operation.js';
@@ -8,6 +6,7 @@ import { requireClip } from '../parts/clip.js';
 import { type RealOllama, startRealOllama } from '../parts/ollama.js';
 import { type System, startSystem } from '../system/system.js';
 import { type Card, type Eye, findCard, type Holder, holdMemory, processesOf, watchCard } from './card.js';
+import { keepRecord } from './keepRecord.js';
 
 interface Done {
   outcome: OperationOutcome;
@@ -58,7 +57,7 @@ describe('models on a real GPU', () => {
     strangers = [];
   });
   afterAll(async () => {
-    if (system !== undefined) await keepRecord(system);
+    if (system !== undefined) keepRecord('journal models', await system.journal());
     await system?.stop();
     eye?.close();
     if (!('skip' in ollama)) await ollama.stop();
@@ -181,7 +180,7 @@ describe('models on a real GPU', () => {
     process.kill(server.pid, 'SIGKILL');
     await server.ended;
     await system.until('it is degraded', ({ degraded_mode }) => degraded_mode);
-    await note('after kill -9 of Ollama', await system.status());
+    keepRecord('after kill -9 of Ollama', await system.status());
     const again = await startRealOllama({ port: server.port, more: { [VLM]: RECIPE } });
     if ('skip' in again) throw new Error(again.skip);
     server = again;
@@ -192,7 +191,7 @@ describe('models on a real GPU', () => {
         60_000,
       );
       const status = await system.status();
-      await note('after its return', status);
+      keepRecord('after its return', status);
       const ownerOf = new Map((status.processes ?? []).map(({ pid, owner }) => [pid, owner]));
       expect([...ownerOf].sort(([a], [b]) => Number(b === runner) - Number(a === runner))).toEqual([
         [runner, 'left-behind'],
@@ -218,17 +217,4 @@ interface Listed {
 /** What Ollama itself lists. */
 async function ps({ endpoint }: RealOllama): Promise<Listed[]> {
   return ((await (await fetch(`${endpoint}/api/ps`)).json()) as { models: Listed[] }).models;
-}
-
-/** VRAMFLOW_TEST_RECORD names a folder for what a person wants to read afterwards. */
-const RECORD = process.env['VRAMFLOW_TEST_RECORD'];
-
-async function note(title: string, what: unknown): Promise<void> {
-  if (RECORD === undefined) return;
-  mkdirSync(RECORD, { recursive: true });
-  writeFileSync(join(RECORD, `${title.replaceAll(' ', '-')}.json`), JSON.stringify(what, null, 1));
-}
-
-async function keepRecord(system: System): Promise<void> {
-  if (RECORD !== undefined) await note('journal-models', await system.journal());
 }

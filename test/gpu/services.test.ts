@@ -1,6 +1,4 @@
 /** P13 on a real card: the services are processes that take their memory by CUDA, the budget is that of P12. */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, type TestContext } from 'vitest';
 import type { OperationOutcome } from '../../src/contracts/operation.js';
 import { freePort } from '../parts/ports.js';
@@ -8,6 +6,7 @@ import { startCommand } from '../system/children.js';
 import { MEDIA, MEDIA_PHASES, serviceStates } from '../system/mediaPipeline.js';
 import { type System, startSystem } from '../system/system.js';
 import { type Card, type Eye, findCard, HOLD_MEMORY, processesOf, watchCard } from './card.js';
+import { keepRecord } from './keepRecord.js';
 
 interface Done {
   outcome: OperationOutcome;
@@ -54,9 +53,7 @@ describe('services on a real GPU', () => {
   afterAll(async () => {
     if (system !== undefined) {
       await system.cli('phase', 'prepare', 'none');
-      const folder = process.env['VRAMFLOW_TEST_RECORD'];
-      if (folder !== undefined)
-        writeFileSync(join(folder, 'journal-services.json'), JSON.stringify(await system.journal()));
+      keepRecord('journal services', await system.journal());
     }
     await system?.stop();
     eye?.close();

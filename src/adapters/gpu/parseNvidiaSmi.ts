@@ -2,9 +2,9 @@
  * Reads single lines of nvidia-smi. Pure; never throws; every number it gives stands in the text.
  * In each query the name comes last, so a line that was cut in a figure cannot pass for a whole one.
  */
+import { UNNAMED } from '../../contracts/names.js';
 import { type Diagnosis, diagnose, explainField } from './diagnoseNvidiaSmi.js';
-import type { ListedProcess } from './processTable.js';
-import type { GpuReading } from './reader.js';
+import type { GpuReading, ListedProcess } from './reader.js';
 
 const GPU_FIELDS = [
   'index',
@@ -143,9 +143,6 @@ function judge(index: number, uuid: string, name: string, texts: FigureTexts): G
 function inWords(fields: string[], why: string): string {
   return fields.length === 1 ? `${fields.join('')} is ${why}` : `${fields.join(', ')} are ${why}`;
 }
-
-/** Instead of a name that the driver does not tell. */
-export const UNNAMED = 'unknown';
 
 /** A line of `PROCESS_QUERY` with `--format=csv,noheader,nounits`. */
 export function parseProcessLine(line: string): ProcessLine {

@@ -5,15 +5,12 @@
  * this machine has seen alive and that lives no more is marked as ended at once: its line comes a moment longer, and is
  * missed two ticks later. It stays on the list so long, because its memory may be in use as long as it is listed.
  */
-import { UNNAMED } from './parseNvidiaSmi.js';
-import type { GpuProcess } from './reader.js';
+import { UNNAMED } from '../../contracts/names.js';
+import type { GpuProcess, ListedProcess } from './reader.js';
 
 /** How long a proof of silence holds; it is renewed a little earlier. */
 const PROOF_MS = 30_000;
 const RENEW_MS = 25_000;
-
-/** A process as a line shows it. */
-export type ListedProcess = Omit<GpuProcess, 'descent' | 'ended'>;
 
 interface Seen {
   process: ListedProcess;
@@ -49,9 +46,7 @@ export interface ProcessTable {
   needsProof(now: number, windowMs: number): boolean;
 }
 
-/**
- * @param lives whether a process of this machine has that id; for an id of another namespace that says nothing
- */
+/** @param lives whether a process of this machine has that id; for an id of another namespace that says nothing */
 export function createProcessTable(lives: (pid: number) => boolean, sights = SEES_NOTHING): ProcessTable {
   const seen = new Map<string, Seen>();
   let oddAt = Number.NEGATIVE_INFINITY;

@@ -33,6 +33,9 @@ export interface GpuProcess {
   ended?: true;
 }
 
+/** What the driver says of it; the rest this machine knows. */
+export type ListedProcess = Omit<GpuProcess, 'descent' | 'ended'>;
+
 export interface GpuSample {
   /**
    * When the reader received the figures. The driver read them shortly before; a memory drop may therefore
