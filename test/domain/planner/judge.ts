@@ -43,9 +43,13 @@ function shared(wantedMb: number, free: Amounts): Amounts {
 const heldBy = (tenant: TenantObservation, gpu: string): number =>
   tenant.holdings.reduce((mb, holding) => mb + (holding.device === gpu ? holding.mb : 0), 0);
 
-/** What a tenant may grow to where it is: at least its charge, its peak while a load is under way. */
+/**
+ * What a tenant may grow to where it is: at least its charge, its peak while a load is under way. A model that has
+ * answered has all that it will have.
+ */
 export function claimOf(tenant: TenantObservation, gpu: string): number {
   const held = heldBy(tenant, gpu);
+  if (tenant.kind === 'model' && tenant.state === 'resident' && tenant.proven) return held;
   if (tenant.holdings.some((holding) => holding.device === CPU)) return held;
   const all = tenant.holdings.reduce((mb, holding) => mb + holding.mb, 0);
   const full = tenant.state === 'loading' ? Math.max(tenant.peakMb, tenant.chargeMb) : tenant.chargeMb;
