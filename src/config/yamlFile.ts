@@ -14,7 +14,6 @@ interface ParsedYaml {
 const REMEDY: Partial<Record<YAMLError['code'], string>> = {
   TAB_AS_INDENT: 'Indent with spaces: YAML does not allow tabs.',
   BAD_INDENT: 'Close every bracket, and line the keys of one map up with each other.',
-  DUPLICATE_KEY: 'Keep one of them.',
   MULTIPLE_DOCS: 'Keep one document: remove the `---` line and what follows.',
   MISSING_CHAR: 'Close the quote or the bracket.',
   BLOCK_AS_IMPLICIT_KEY: 'Put the value in quotes, or the inner key on a line of its own.',
@@ -32,12 +31,14 @@ export function parseYaml(text: string, file: string, from: Origin['from']): Par
     return { from, file, line, column: col };
   };
 
-  for (const error of firstOfEachLine([...document.errors, ...document.warnings], lines)) {
+  // Keys that are there twice are named where the tree is read.
+  const malformed = document.errors.filter(({ code }) => code !== 'DUPLICATE_KEY');
+  for (const error of firstOfEachLine([...malformed, ...document.warnings], lines)) {
     const remedy = REMEDY[error.code] ?? 'Correct the YAML at this place.';
     problems.push(problemAt(at(error.pos[0]), null, `is not valid YAML: ${lowerFirst(error.message)}.`, remedy));
   }
   // After any other error the tree is a guess, and problems found in it would mislead.
-  const trustworthy = document.errors.every((error) => error.code === 'DUPLICATE_KEY');
+  const trustworthy = malformed.length === 0;
 
   const valueOf = (node: Node | null, path: KeyPath): Value => {
     if (node === null) return null;
@@ -54,7 +55,12 @@ export function parseYaml(text: string, file: string, from: Origin['from']): Par
         }
         const name = String(key.value);
         const below = [...path, name];
-        if (!origins.has(formatPath(below))) origins.set(formatPath(below), at(offset));
+        const first = origins.get(formatPath(below));
+        if (first !== undefined) {
+          problems.push(problemAt(at(offset), below, `is there already in line ${first.line}.`, 'Keep one of them.'));
+          continue;
+        }
+        origins.set(formatPath(below), at(offset));
         tree[name] = valueOf(pair.value as Node | null, below);
       }
       return tree;

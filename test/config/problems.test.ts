@@ -170,8 +170,8 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
   ],
   [
     'the same key twice',
-    'log_level: info\nlog_level: warn\n',
-    ['2:1 null is not valid YAML: map keys must be unique. Keep one of them.'],
+    'models:\n  llava: { vram_mb: 1 }\nlog_level: info\nmodels:\n  llava: { vram_mb: 2 }\n',
+    ['4:1 models is there already in line 1. Keep one of them.'],
   ],
   [
     'the same model twice',

@@ -157,6 +157,15 @@ describe('bad input', () => {
     expect(stderr).toMatch(/vramflow up/);
   });
 
+  it('no control worker: doctor says so, and what to start', async () => {
+    // A namespace that every server has, and where nobody works for vramflow.
+    const env = { VRAMFLOW_TEMPORAL_NAMESPACE: 'temporal-system' };
+    const { code, stdout } = await system.cliWith({ env }, 'doctor');
+    expect(code).toBe(EXIT.unavailable);
+    expect(stdout).toMatch(/^broken +control +No control worker .*vramflow up/m);
+    expect((await system.cli('doctor')).stdout).toMatch(/^ok +control /m);
+  });
+
   it('-o json of every command parses, with the exit code of its text form', async () => {
     const image = join(system.folder, 'one.png');
     writeFileSync(image, PNG);

@@ -1,10 +1,12 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import proto from '@temporalio/proto';
 import { Command } from 'commander';
 import { findClipPart } from '../../adapters/clip/part.js';
 import { foldersOf } from '../../config/folders.js';
 import type { Config } from '../../config/schema.js';
+import { CONTROL_QUEUE } from '../../contracts/names.js';
 import type { Status } from '../../contracts/status.js';
 import { agentClient } from '../agentClient.js';
 import type { CliContext } from '../context.js';
@@ -12,6 +14,7 @@ import { exitWith } from '../exit.js';
 import { EXIT } from '../exitCodes.js';
 import { configOf, homeOf, outputOf } from '../globalOptions.js';
 import { temporalAddress, temporalClient } from '../temporal.js';
+import { UserError } from '../userError.js';
 
 interface Finding {
   part: string;
@@ -21,6 +24,8 @@ interface Finding {
 }
 
 const TIMEOUT_MS = 5_000;
+/** A worker asks for tasks at least every minute (Temporal's long poll), and the server remembers it for five. */
+const POLLED_WITHIN_MS = 70_000;
 
 /**
  * `vramflow doctor`: each part that vramflow needs, whether it answers, and what to do if not. The clients of Docker and
@@ -37,7 +42,13 @@ export function doctorCommand(context: CliContext): Command {
           ? [simulated(agent)]
           : [checkOllama(config, agent), checkGpu(config), checkClip(config, context, agent)];
       const services = checkServices(config, agent);
-      const parts = await Promise.all([checkTemporal(config), checkAgent(agent), ...hardware, ...services]);
+      const parts = await Promise.all([
+        checkTemporal(config),
+        checkControl(config),
+        checkAgent(agent),
+        ...hardware,
+        ...services,
+      ]);
       const findings = [...parts, ...(agent instanceof Error ? [] : runnersLeftBehind(agent))];
       outputOf(command, context).data(findings, (_value, style) => {
         const paint = { ok: style.green, degraded: style.yellow, missing: style.yellow, broken: style.red };
@@ -54,6 +65,29 @@ async function checkTemporal(config: Config): Promise<Finding> {
     const client = await temporalClient(config);
     await client.connection.close();
     return `answers at ${temporalAddress(config)}`;
+  });
+}
+
+/** Without it every operation is taken on, and none goes on. */
+async function checkControl(config: Config): Promise<Finding> {
+  return finding('control', async () => {
+    const client = await temporalClient(config);
+    try {
+      const { pollers } = await client.workflowService.describeTaskQueue({
+        namespace: config.temporal.namespace,
+        taskQueue: { name: CONTROL_QUEUE },
+        taskQueueType: proto.temporal.api.enums.v1.TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+      });
+      const polledMs = (pollers ?? []).map(({ lastAccessTime }) => Number(lastAccessTime?.seconds ?? 0) * 1_000);
+      const agoMs = Date.now() - Math.max(0, ...polledMs);
+      if (agoMs <= POLLED_WITHIN_MS) return 'the control worker asks for tasks';
+      throw new UserError('No control worker asks for tasks: operations wait until one does.', {
+        exitCode: EXIT.unavailable,
+        remedy: 'Start it with `vramflow up`, or `vramflow worker --role control` where Temporal is not its own.',
+      });
+    } finally {
+      await client.connection.close();
+    }
   });
 }
 
