@@ -8,3 +8,7 @@ export function timeLimit(ms: number): AbortSignal {
   signal.addEventListener('abort', () => {}, { once: true });
   return signal;
 }
+
+/** Its time has passed. Another reason is a caller who does not want it any more. */
+export const isOver = ({ aborted, reason }: AbortSignal): boolean =>
+  aborted && reason instanceof Error && reason.name === 'TimeoutError';

@@ -1,7 +1,7 @@
 /** The services of a host as its agent sees them: which runs there are, how they come and go, when they are tried again. */
 import type { ServiceChange, ServiceDriver, ServiceExit, ServiceSight } from '../adapters/services/driver.js';
 import { ServiceError } from '../adapters/services/driver.js';
-import { timeLimit } from '../adapters/timeLimit.js';
+import { isOver, timeLimit } from '../adapters/timeLimit.js';
 import type { ServiceHealth } from '../domain/serviceHealth.js';
 import type { EndTimes } from '../domain/timeouts.js';
 import { BackOff, type HeldBack } from './backOff.js';
@@ -59,10 +59,6 @@ const READY_LOOK_MS = 100;
 
 /** A start that did not end well, with the last lines that the service wrote. */
 export class NotReady extends Error {}
-
-/** Its time has passed, its caller's included. Another reason is a caller who does not want it any more. */
-const isOver = ({ aborted, reason }: AbortSignal): boolean =>
-  aborted && reason instanceof Error && reason.name === 'TimeoutError';
 
 export class Services {
   private readonly tracked = new Map<string, Tracked>();

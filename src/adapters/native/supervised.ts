@@ -11,6 +11,7 @@ import { newMarker, spawnOwned } from '../processes/spawn.js';
 import { readTable, type TableEntry } from '../processes/tree.js';
 import type { ServiceChange, ServiceExit, ServiceSight } from '../services/driver.js';
 import { createQueue } from '../services/queue.js';
+import { isOver } from '../timeLimit.js';
 import { enterCgroup, makeCgroup, removeCgroup } from './cgroup.js';
 import { exitOf, UNSEEN_EXIT } from './exits.js';
 import { endedAtOnce, inDoubt, leftOver, startError } from './failures.js';
@@ -165,7 +166,8 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
   }
 
   const start = (gpus: string[], signal: AbortSignal): Promise<ServiceSight> =>
-    operate(signal, async () => {
+    operate(async () => {
+      signal.throwIfAborted();
       if (doubt !== null) throw inDoubt(name, doubt);
       if (run !== null) return sight();
       for (const left of leftovers) {
@@ -209,19 +211,23 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
     seen = await run.look(null);
   }
 
-  const stop = (graceMs: number, signal: AbortSignal): Promise<'stopped' | 'stuck'> =>
-    operate(signal, async () => {
+  /** The grace counts from here, however long what comes before it in the line takes. */
+  const stop = (graceMs: number, signal: AbortSignal): Promise<'stopped' | 'stuck'> => {
+    const killAt = performance.now() + graceMs;
+    return operate(async () => {
+      // One whose time is over is ended all the same.
+      if (!isOver(signal)) signal.throwIfAborted();
       if (run === null && doubt !== null) return 'stuck';
       const living = [...(run === null ? [] : [run]), ...leftovers.map((left) => left.run)];
-      const results = await Promise.all(living.map((each) => endRun(each, graceMs, signal)));
+      const results = await Promise.all(living.map((each) => endRun(each, killAt - performance.now(), signal)));
       await look();
       return results.includes('stuck') ? 'stuck' : 'stopped';
     });
+  };
 
   /** One after the other, each after a look; what a start or a stop does itself is no news. */
-  const operate = <T>(signal: AbortSignal, operation: () => Promise<T>): Promise<T> =>
+  const operate = <T>(operation: () => Promise<T>): Promise<T> =>
     oneOperation(async () => {
-      signal.throwIfAborted();
       await look();
       operating = true;
       try {

@@ -1,7 +1,7 @@
 /** Ends a process that outlives its manager: asks, then SIGTERM, then SIGKILL, each by proof (law 5), each bounded. */
 import type { ChildProcess } from 'node:child_process';
 
-import { timeLimit } from '../timeLimit.js';
+import { isOver, timeLimit } from '../timeLimit.js';
 import { hasEnded, type OwnershipRecord, type Proof, signalOurs } from './ownership.js';
 import { pause } from './pause.js';
 import { killByHandle } from './spawn.js';
@@ -39,7 +39,10 @@ export interface EndTarget {
   signal(name: 'SIGTERM' | 'SIGKILL'): Promise<Proof>;
 }
 
-/** Safe to repeat: a process that is gone is `ended`. Rejects with the signal's reason on abort. */
+/**
+ * Safe to repeat: a process that is gone is `ended`. Rejects with the signal's reason on abort: of a time that is over once
+ * the process has been killed, of any other at once.
+ */
 export function endOwned(record: OwnershipRecord, ending: Ending): Promise<EndResult> {
   const { handle } = ending;
   return endTarget(handle !== null && record.bootId === null ? heldTarget(handle) : provenTarget(record), ending);
@@ -47,6 +50,16 @@ export function endOwned(record: OwnershipRecord, ending: Ending): Promise<EndRe
 
 /** As `endOwned`, for whatever can be proven and signalled. */
 export async function endTarget(target: EndTarget, ending: Omit<Ending, 'handle'>): Promise<EndResult> {
+  try {
+    return await askThenSignal(target, ending);
+  } catch (error) {
+    // On a busy machine the time can pass before the kill was due: whoever waited has left, and it would live on for ever.
+    if (isOver(ending.signal)) await target.signal('SIGKILL');
+    throw error;
+  }
+}
+
+async function askThenSignal(target: EndTarget, ending: Omit<Ending, 'handle'>): Promise<EndResult> {
   const { signal } = ending;
   if (await target.ended()) return 'ended';
   if (ending.ask !== null && ending.graceMs > 0) {

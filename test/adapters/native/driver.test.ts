@@ -63,6 +63,35 @@ describe.runIf(process.platform === 'linux')('a native service', () => {
     expect(await one.sight()).toMatchObject({ lastExit: { signal: 'SIGKILL' } });
   });
 
+  it('is killed all the same when the time of its stop is over before the kill was due', async () => {
+    const one = await driverOf(script(`${DEAF} console.log("up")`));
+    const { pids } = await one.start();
+    await one.printed('up');
+    const stop = one.driver.stop('one', { graceMs: 60_000, signal: AbortSignal.timeout(300) });
+    await expect(stop).rejects.toMatchObject({ name: 'TimeoutError' });
+    await vi.waitFor(() => expect(one.driver.sights()).toMatchObject([{ state: 'absent' }]), 5_000);
+    expect(await lives(pids[0] ?? 0)).toBe(false);
+    expect(await one.printed('heard')).toBe('heard');
+  });
+
+  it('also when that was over before its turn came', async () => {
+    const one = await driverOf(script(`${DEAF} console.log("up")`));
+    const { pids } = await one.start();
+    await one.printed('up');
+    const signal = AbortSignal.abort(new DOMException('over', 'TimeoutError'));
+    await expect(one.driver.stop('one', { graceMs: 60_000, signal })).rejects.toMatchObject({ name: 'TimeoutError' });
+    await vi.waitFor(() => expect(one.driver.sights()).toMatchObject([{ state: 'absent' }]), 5_000);
+    expect(await lives(pids[0] ?? 0)).toBe(false);
+  });
+
+  it('goes on when its stop is given up', async () => {
+    const one = await driverOf(script(`${IDLE} console.log("up")`));
+    const { pids } = await one.start();
+    const signal = AbortSignal.abort(new Error('nobody wants it any more'));
+    await expect(one.driver.stop('one', { graceMs: 1_000, signal })).rejects.toThrow('nobody wants it');
+    expect(await lives(pids[0] ?? 0)).toBe(true);
+  });
+
   it('tells at once that it ended, and how', async () => {
     const one = await driverOf(script('process.stdin.resume(); setTimeout(() => process.exit(3), 300)'));
     await one.start();

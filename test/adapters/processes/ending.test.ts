@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 
 import { type Ending, endOwned } from '../../../src/adapters/processes/ending.js';
 import { lives, printed, startOwned, tempFolder } from './owned.js';
@@ -75,6 +75,14 @@ describe.runIf(linux)('the end of an owned process', () => {
     stop.abort(new Error('enough'));
     await expect(ended).rejects.toThrow('enough');
     expect(await lives(pid)).toBe(true);
+  });
+
+  it('kills it all the same when the time is over before the kill was due', async () => {
+    const { record, pid, log } = await startOwned(await tempFolder(), `${DEAF} console.log("up")`);
+    const ended = endOwned(record, ending({ termMs: 60_000, signal: AbortSignal.timeout(500) }));
+    await expect(ended).rejects.toMatchObject({ name: 'TimeoutError' });
+    await vi.waitFor(async () => expect(await lives(pid)).toBe(false), 5_000);
+    expect(await readFile(log, 'utf8')).toContain('heard');
   });
 });
 
