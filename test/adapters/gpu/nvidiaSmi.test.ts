@@ -67,7 +67,8 @@ describe('the nvidia-smi reader', () => {
     const from = seen.samples.length;
     smi.play(two);
     await seen.until(({ processes }) => processes?.length === 0);
-    expect(smi.starts('apps').filter(({ period }) => period === 'once').length).toBe(queries + 1);
+    // More than one on a busy machine: the stream is late again.
+    expect(smi.starts('apps').filter(({ period }) => period === 'once').length).toBeGreaterThan(queries);
     const lengths = seen.samples.slice(from).map(({ processes }) => processes?.length ?? null);
     expect(lengths.indexOf(null), 'unknown before proven empty').toBeLessThan(lengths.indexOf(0));
     expect(lengths).toContain(null);
