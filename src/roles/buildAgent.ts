@@ -30,6 +30,8 @@ const FIRST_SAMPLE_MS = 10_000;
 const OLLAMA_LOOK_MS = 1_000;
 const EMBEDDER_LOOK_MS = 5_000;
 const DESCENDANTS_MS = 2_000;
+/** Far longer than between two questions of a lease that is held: the edges ask for it once a period. */
+const FORGET_DESCENDANTS_MS = 60_000;
 const clock = { now: () => performance.now() };
 
 /** Puts the agent together from the configuration, and starts its watchers. */
@@ -105,17 +107,18 @@ export async function buildAgent(
   };
 }
 
-/** The processes of lease holders, looked at now and then while somebody asks for them, and when a new one is on a GPU. */
+/** The processes of lease holders, looked at now and then as long as somebody asks for them, and when a new one is on a GPU. */
 function watchDescendants(
   signal: AbortSignal,
   log: AgentRole['log'],
 ): { of: (pid: number) => number[]; look: () => void } {
-  const known = new Map<number, number[]>();
+  const known = new Map<number, { pids: number[]; askedAt: number }>();
   const look = () => {
+    for (const [pid, { askedAt }] of known) if (clock.now() - askedAt > FORGET_DESCENDANTS_MS) known.delete(pid);
     if (known.size === 0) return;
     findProcesses(() => Promise.resolve(true)).then(
       (table) => {
-        for (const pid of known.keys()) known.set(pid, descendantsOf(pid, table));
+        for (const [pid, one] of known) one.pids = descendantsOf(pid, table);
       },
       (error: unknown) => log.warn({ error: String(error) }, 'the processes of leases could not be looked at'),
     );
@@ -124,8 +127,9 @@ function watchDescendants(
   signal.addEventListener('abort', () => clearInterval(timer), { once: true });
   return {
     of: (pid) => {
-      if (!known.has(pid)) known.set(pid, [pid]);
-      return known.get(pid) ?? [];
+      const { pids } = known.get(pid) ?? { pids: [pid] };
+      known.set(pid, { pids, askedAt: clock.now() });
+      return pids;
     },
     look,
   };
