@@ -4,6 +4,7 @@ import type { Agent } from '../agent/agent.js';
 import { CUT_SHORT, followProof } from '../agent/followProof.js';
 import { followStart } from '../agent/followStart.js';
 import { gpusNow, learn } from '../agent/learn.js';
+import { UNATTENDED_PROOF_MS } from '../agent/reclaims.js';
 import { NotReady } from '../agent/services.js';
 import { tell } from '../agent/tell.js';
 import type { Begun } from '../agent/unfinished.js';
@@ -124,7 +125,8 @@ async function endWhatItLeft(agent: Agent, tenant: string, gpus: string[], { gra
   try {
     await watchMemory(agent, tenant, on, signal, endMs * LIST_WAIT_SHARE);
     const spentMs = Math.round(agent.now() - startedAt);
-    await endRun(agent, tenant, { graceMs, endMs: endMs - spentMs }, signal);
+    const ended = await endRun(agent, tenant, { graceMs, endMs: endMs - spentMs }, signal);
+    if (ended !== 'stuck') agent.reclaims.gone(tenant, UNATTENDED_PROOF_MS);
   } catch {
     agent.reclaims.fail(tenant);
   }

@@ -249,12 +249,16 @@ export class Agent {
     followProof(this, tenant, begun, CUT_SHORT);
   }
 
-  /** A service that was killed and did not die may end long after. */
+  /** A service that was killed and did not die may end long after; one whose stop was given up stays. */
   private followLateStops(): void {
     for (const tenant of this.reclaims.tenants()) {
       if (!isService(tenant) || !this.reclaims.isStuck(tenant) || this.working.has(tenant)) continue;
-      if (!this.services.hasEnded(tenantName(tenant))) continue;
       const begun = this.unfinished.of(tenant);
+      if (['starting', 'ready', 'unhealthy'].includes(this.services.view(tenantName(tenant)).health.state)) {
+        this.reclaims.cancel(tenant);
+        if (begun?.kind === 'stop') this.unfinished.end(tenant, begun);
+      }
+      if (!this.services.hasEnded(tenantName(tenant))) continue;
       if (begun?.kind === 'stop') followProof(this, tenant, begun, CUT_SHORT);
       else this.reclaims.gone(tenant);
     }

@@ -146,6 +146,13 @@ export class EdgeReporter {
     }
   }
 
+  /** Its start took longer than the agent waited for it: only now can it be moved to where it belongs. */
+  embedderCame(): void {
+    const details = 'it is there now';
+    this.agent.journal.append({ type: 'tenant_appeared', subject: EMBEDDER, message: `CLIP: ${details}` });
+    this.report({ kind: 'tenant-appeared', subject: EMBEDDER, details });
+  }
+
   embedderDied(details: string): void {
     this.agent.journal.append({ type: 'tenant_died', subject: EMBEDDER, message: `CLIP: ${details}` });
     this.report({ kind: 'tenant-died', subject: EMBEDDER, details });

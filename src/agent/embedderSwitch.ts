@@ -6,9 +6,12 @@ import { timeLimit } from '../adapters/timeLimit.js';
 /** Dimension of CLIP ViT-B/32; a model with another one says so in its health. */
 const TOLERANCE = 0.01;
 const END_GRACE_MS = 2_000;
+const END_MS = 10_000;
 const REMEMBERED_PIDS = 8;
-/** For one revival, its start included. */
-const REVIVE_MS = 30_000;
+/** A start may have to fetch its model first: 600 MB. */
+const START_MS = 30 * 60_000;
+/** One that computes a large batch answers late; what it is asked must not be cut off (law 10). */
+const BUSY_MS = 30_000;
 /** The agent calls every 5 s: five minutes between two tries at the most. */
 const MOST_PASSING = 60;
 
@@ -32,6 +35,9 @@ export class EmbedderSwitch {
   private changing: Promise<unknown> = Promise.resolve();
   private failures = 0;
   private passing = 0;
+  private reviving = false;
+  /** The newest line of the log of one that starts. */
+  private said: string | null = null;
 
   constructor(
     private readonly launcher: EmbedderLauncher | null,
@@ -46,6 +52,7 @@ export class EmbedderSwitch {
 
   /** Why there is no embedder. */
   reason(): string | null {
+    if (this.state === 'starting' && this.said !== null) return `starting: ${this.said}`;
     return this.state === 'ready' ? null : (this.missing ?? this.state);
   }
 
@@ -58,27 +65,44 @@ export class EmbedderSwitch {
 
   /** Adopts what runs already (law 6), ends a second one that a died move left, else starts on the CPU (M10). */
   async start(signal: AbortSignal): Promise<'adopted' | 'started' | 'missing'> {
-    if (this.launcher === null) return 'missing';
+    const { launcher } = this;
+    if (launcher === null) return 'missing';
     this.state = 'starting';
-    try {
-      const running = await this.launcher.running();
-      const healthy: EmbedderProcess[] = [];
-      for (const process of running) {
-        if (await process.alive()) healthy.push(process);
-        else await this.launcher.end(process, { signal, graceMs: END_GRACE_MS });
+    return this.alone(async () => {
+      try {
+        const running = await launcher.running();
+        const alive = await Promise.all(running.map((process) => process.alive(BUSY_MS)));
+        const healthy = running.filter((_, at) => alive[at]);
+        // The oldest is the one that callers had: a newer one had not been switched to for certain.
+        healthy.sort((a, b) => b.startedMsAgo - a.startedMsAgo);
+        const [adopted] = healthy;
+        for (const process of running) {
+          if (process !== adopted) await launcher.end(process, { signal, graceMs: END_GRACE_MS });
+        }
+        await this.takeCharge(adopted ?? this.startOnCpu(launcher, signal));
+        return adopted ? 'adopted' : 'started';
+      } catch (error) {
+        this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
+        throw error;
       }
-      // The oldest is the one that callers had: a newer one had not been switched to for certain.
-      healthy.sort((a, b) => b.startedMsAgo - a.startedMsAgo);
-      const [adopted, ...others] = healthy;
-      for (const process of others) await this.launcher.end(process, { signal, graceMs: END_GRACE_MS });
-      this.current = adopted ?? (await this.launcher.start('cpu', { gpu: null, signal }));
-      this.remember(this.current);
-      this.state = 'ready';
-      return adopted ? 'adopted' : 'started';
-    } catch (error) {
-      this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
-      throw error;
-    }
+    }, signal);
+  }
+
+  private startOnCpu(launcher: EmbedderLauncher, signal: AbortSignal): Promise<EmbedderProcess> {
+    const bounded = AbortSignal.any([signal, timeLimit(START_MS)]);
+    const onProgress = (line: string): void => {
+      this.said = line;
+    };
+    return launcher.start('cpu', { gpu: null, signal: bounded, onProgress }).finally(() => {
+      this.said = null;
+    });
+  }
+
+  private async takeCharge(coming: EmbedderProcess | Promise<EmbedderProcess>): Promise<void> {
+    const process = await coming;
+    this.current = process;
+    this.remember(process);
+    this.state = 'ready';
   }
 
   /** True for the process in charge, the one that comes, and the ones that went lately. */
@@ -96,23 +120,30 @@ export class EmbedderSwitch {
    * without a try, doubled each time. @returns whether it did
    */
   async revive(signal: AbortSignal): Promise<boolean> {
-    if (this.state === 'starting') return false;
+    const { launcher, current } = this;
+    if (launcher === null || this.state === 'starting' || this.reviving) return false;
     if (this.passing > 0) {
       this.passing -= 1;
       return false;
     }
+    this.reviving = true;
+    try {
+      const isWell = current === null ? !this.state.startsWith('failed') : await current.alive(BUSY_MS);
+      return !isWell && (await this.startAnew(launcher, current, signal));
+    } finally {
+      this.reviving = false;
+    }
+  }
+
+  /** @param dead what was in charge when it was looked at: a move may have replaced it since */
+  private startAnew(launcher: EmbedderLauncher, dead: EmbedderProcess | null, signal: AbortSignal): Promise<boolean> {
     return this.alone(async () => {
-      const { current, launcher } = this;
-      const failed = this.state.startsWith('failed');
-      if (launcher === null || (current === null && !failed) || (current !== null && (await current.alive())))
-        return false;
+      if (this.current !== dead) return false;
       this.state = 'starting';
-      const bounded = AbortSignal.any([signal, timeLimit(REVIVE_MS)]);
       try {
-        if (current !== null) await launcher.end(current, { signal: bounded, graceMs: 0 });
-        this.current = await launcher.start('cpu', { gpu: null, signal: bounded });
-        this.remember(this.current);
-        this.state = 'ready';
+        if (dead !== null)
+          await launcher.end(dead, { signal: AbortSignal.any([signal, timeLimit(END_MS)]), graceMs: 0 });
+        await this.takeCharge(this.startOnCpu(launcher, signal));
         this.failures = 0;
         return true;
       } catch (error) {
@@ -146,7 +177,7 @@ export class EmbedderSwitch {
     try {
       await this.probe(next, oldAnswers ? old : null, signal);
     } catch (error) {
-      await this.launcher.end(next, { signal: AbortSignal.timeout(10_000), graceMs: 0 });
+      await this.launcher.end(next, { signal: AbortSignal.timeout(END_MS), graceMs: 0 });
       throw error;
     }
     this.current = next;
@@ -154,7 +185,7 @@ export class EmbedderSwitch {
     if (old === null) return;
     // Callers have switched: what follows must end whatever aborts, or two processes would stay.
     await this.idle(old, END_GRACE_MS);
-    await this.launcher.end(old, { signal: AbortSignal.timeout(10_000), graceMs: END_GRACE_MS });
+    await this.launcher.end(old, { signal: AbortSignal.timeout(END_MS), graceMs: END_GRACE_MS });
   }
 
   /** Probes the one in charge by itself: dimension, finite, unit norm. @throws ProbeFailed, EmbedderError */

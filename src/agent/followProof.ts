@@ -1,14 +1,12 @@
 import type { GpuSample } from '../adapters/gpu/reader.js';
 import type { Proof } from '../contracts/operation.js';
 import type { Agent } from './agent.js';
+import { UNATTENDED_PROOF_MS } from './reclaims.js';
 import { tell } from './tell.js';
 import type { Begun } from './unfinished.js';
 
 /** Added to the proof of what its own attempt could not tell of. */
 export const CUT_SHORT = 'its attempt had been cut short';
-
-/** Memory that has not come back by then is a failed proof, which quarantines the GPU (law 8). */
-const PROOF_BOUND_MS = 10_000;
 
 /**
  * Follows an effect that was carried out but whose attempt was cut short before the memory was proven free: tells of it
@@ -17,8 +15,7 @@ const PROOF_BOUND_MS = 10_000;
  */
 export function followProof(agent: Agent, tenant: string, begun: Begun, how: string): void {
   const { reclaims, unfinished } = agent;
-  const since = agent.now();
-  reclaims.gone(tenant);
+  reclaims.gone(tenant, UNATTENDED_PROOF_MS);
   /** True when there is nothing to follow any more. */
   const look = (sample: GpuSample): boolean => {
     if (unfinished.of(tenant)?.id !== begun.id) return true;
@@ -38,7 +35,6 @@ export function followProof(agent: Agent, tenant: string, begun: Begun, how: str
       unfinished.end(tenant, begun);
       return true;
     }
-    if (agent.now() - since > PROOF_BOUND_MS) reclaims.fail(tenant);
     return false;
   };
   if (look(agent.sampler.latest())) return;

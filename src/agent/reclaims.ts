@@ -17,6 +17,8 @@ interface Pending {
   samples: Map<string, ReclaimSample[]>;
   proven: Map<string, string>;
   goneAt: number | null;
+  /** Null: whoever waits for the proof says when it has failed. */
+  dueAt: number | null;
   failed: boolean;
 }
 
@@ -41,6 +43,8 @@ export interface Before {
 
 /** Samples kept per GPU while a proof is awaited. */
 const KEPT = 50;
+/** For a proof that nobody waits for: what has not come back by then quarantines the GPU (law 8). */
+export const UNATTENDED_PROOF_MS = 10_000;
 /** Memory that is not back so long after its tenant's end counts as foreign, once the use of the card is stable. */
 const SETTLED_MS = 30_000;
 
@@ -77,7 +81,15 @@ export class Reclaims {
     if (cases.length === 0) this.proofs.set(tenant, 'it held nothing on a GPU');
     else {
       for (const reclaim of cases) this.tellOthers(tenant, reclaim);
-      this.pending.set(tenant, { cases, measured, samples: new Map(), proven: new Map(), goneAt: null, failed: false });
+      this.pending.set(tenant, {
+        cases,
+        measured,
+        samples: new Map(),
+        proven: new Map(),
+        goneAt: null,
+        dueAt: null,
+        failed: false,
+      });
     }
   }
 
@@ -131,16 +143,27 @@ export class Reclaims {
     for (const { ownPids } of cases) for (const pid of ownPids) this.ownPids.add(pid);
     if (cases.length === 0) this.proofs.set(tenant, 'nothing that can be measured was to come back');
     else {
-      const rest = { measured: true, samples: new Map(), proven: new Map(), goneAt: this.now(), failed: false };
+      const rest = {
+        measured: true,
+        samples: new Map(),
+        proven: new Map(),
+        goneAt: this.now(),
+        dueAt: null,
+        failed: false,
+      };
       this.pending.set(tenant, { cases, ...rest });
     }
   }
 
-  /** The API says that the tenant is gone: from now on samples count as proof. */
-  gone(tenant: string): void {
+  /**
+   * The API says that the tenant is gone: from now on samples count as proof.
+   * @param boundMs where nobody waits for it: the proof has failed then (law 8)
+   */
+  gone(tenant: string, boundMs: number | null = null): void {
     const pending = this.pending.get(tenant);
     if (!pending) return;
     pending.goneAt ??= this.now();
+    if (boundMs !== null) pending.dueAt ??= this.now() + boundMs;
     if (!pending.measured) this.done(tenant, 'not measured: there is no reading of used memory');
   }
 
@@ -183,6 +206,7 @@ export class Reclaims {
         const proof = proveReclaimed(reclaim, samples);
         if (proof !== null) pending.proven.set(reclaim.gpu, proof);
       }
+      if (pending.dueAt !== null && this.now() > pending.dueAt) pending.failed = true;
       if (pending.cases.every((reclaim) => pending.proven.has(reclaim.gpu))) {
         this.done(tenant, [...new Set(pending.proven.values())].join('; '));
       } else if (pending.failed && this.now() - pending.goneAt > SETTLED_MS && hasSettled(pending)) {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { createEmbedderLauncher, embedderCommand } from '../adapters/clip/embedder.js';
 import { clipEnvironment, findClipPart } from '../adapters/clip/part.js';
@@ -29,6 +30,7 @@ const RING_SIZE = 600;
 const FIRST_SAMPLE_MS = 10_000;
 const OLLAMA_LOOK_MS = 1_000;
 const EMBEDDER_LOOK_MS = 5_000;
+const EMBEDDER_START_MS = 10_000;
 const DESCENDANTS_MS = 2_000;
 /** Far longer than between two questions of a lease that is held: the edges ask for it once a period. */
 const FORGET_DESCENDANTS_MS = 60_000;
@@ -89,12 +91,15 @@ export async function buildAgent(
   }
   await reapRemoved({ config, folder, journal: agent.journal, log, signal });
   findOwners(agent, descendants.look, signal, log);
-  services.onNews((news) => report.service(news));
+  services.onNews((news) => {
+    report.service(news);
+    if (news.kind === 'driver-back') void resumeUnfinished(agent);
+  });
   // The services first: one of them may be what Ollama runs in.
   await services.look(signal);
   await agent.watch.look();
   agent.watch.start(OLLAMA_LOOK_MS);
-  await startEmbedder(agent, log, signal);
+  await startEmbedder(agent, report, log, signal);
   await resumeUnfinished(agent);
   watchEmbedder(agent, report, signal);
   return {
@@ -172,14 +177,36 @@ function embedderOf(config: Config, folders: Folders, folder: string): EmbedderS
   );
 }
 
-async function startEmbedder(agent: Agent, log: AgentRole['log'], signal: AbortSignal): Promise<void> {
-  try {
-    const how = await agent.embedder.start(signal);
-    if (how === 'missing') log.warn(agent.embedder.reason() ?? 'the CLIP part is missing');
-    else log.info(agent.embedder.process(), `CLIP: ${how}`);
-  } catch (error) {
-    log.warn({ error: String(error) }, 'CLIP did not start; the rest works');
-  }
+/** Its first start fetches a model, for minutes maybe: all else does not wait for that. */
+async function startEmbedder(
+  agent: Agent,
+  reporter: EdgeReporter,
+  log: AgentRole['log'],
+  signal: AbortSignal,
+): Promise<void> {
+  let isLate = false;
+  const starting = agent.embedder.start(signal).then(
+    (how) => {
+      if (how === 'missing') log.warn(agent.embedder.reason() ?? 'the CLIP part is missing');
+      else log.info(agent.embedder.process(), `CLIP: ${how}`);
+      if (isLate && how !== 'missing') reporter.embedderCame();
+    },
+    (error: unknown) => {
+      if (!signal.aborted) log.warn({ error: String(error) }, 'CLIP did not start; the rest works');
+    },
+  );
+  const waited = new AbortController();
+  await Promise.race([
+    starting,
+    pause(EMBEDDER_START_MS, undefined, { signal: waited.signal }).then(
+      () => {
+        isLate = true;
+        log.info('CLIP is still starting; its first start fetches its model');
+      },
+      () => undefined, // It came before.
+    ),
+  ]);
+  waited.abort();
 }
 
 /** An embedder that died by itself is started again, on the CPU; the host then looks where it belongs. */

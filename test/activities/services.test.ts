@@ -129,6 +129,23 @@ describe('a service whose stop does not end', () => {
     expect([one.agent.quarantine(CARD), one.agent.reclaims.has(SERVICE)]).toEqual([null, false]);
   });
 
+  it('keeps no GPU once it is ready after all, when the end of its start got no answer', async () => {
+    const one = await world({ startSeconds: 0.5 });
+    one.answers.ok = false;
+    one.driver.onStop = () => Promise.reject(new Error('the daemon does not answer'));
+    await run(one.observe, call(start));
+    const starting = failureOf(run(one.startService, call(start)));
+    await vi.waitFor(() => expect(one.driver.sight.state).toBe('running'));
+    one.hold(CHARGE_MB);
+    expect(await starting).toMatchObject({ type: FAILURE.serviceFailed });
+    one.answers.ok = true;
+    await vi.waitFor(() => {
+      one.card.show();
+      expect([one.agent.services.view('one').health.state, one.agent.quarantine(CARD)]).toEqual(['ready', null]);
+    });
+    expect(one.agent.reclaims.has(SERVICE)).toBe(false);
+  });
+
   it('after a start that does not become ready keeps its GPU too, and within the time of the start', async () => {
     const one = await world({ startSeconds: 0.5 });
     one.answers.ok = false;

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { EmbedderError } from '../../src/adapters/clip/embedder.js';
 import { EmbedderSwitch, ProbeFailed } from '../../src/agent/embedderSwitch.js';
 import { FakeLauncher } from './pieces.js';
@@ -38,6 +38,38 @@ describe('the embedder at the start', () => {
     const embedder = new EmbedderSwitch(launcher, null);
     expect(await embedder.start(soon())).toBe('started');
     expect(devices(launcher)).toEqual(['cpu']);
+  });
+
+  it('is also one that answers late, for it computes', async () => {
+    const launcher = new FakeLauncher();
+    const old = launcher.leave('cuda', 'GPU-x', 9_000);
+    launcher.busy.add(old);
+    const embedder = new EmbedderSwitch(launcher, null);
+    expect(await embedder.start(soon())).toBe('adopted');
+    expect(embedder.process()).toMatchObject({ pid: old.pid });
+  });
+
+  it('says what it does while it starts; a move waits for its end, and no longer than its own time', async () => {
+    const launcher = new FakeLauncher();
+    let fetched = (): void => {};
+    launcher.onStart = (_device, _signal, onProgress) => {
+      onProgress?.('fetching the model: 12 %');
+      return new Promise((resolve) => {
+        fetched = resolve;
+      });
+    };
+    const embedder = new EmbedderSwitch(launcher, null);
+    const starting = embedder.start(soon());
+    await vi.waitFor(() => expect(embedder.reason()).toBe('starting: fetching the model: 12 %'));
+    expect(await embedder.revive(soon())).toBe(false);
+    await expect(embedder.move('cuda', 'g0', AbortSignal.timeout(50))).rejects.toMatchObject({ name: 'TimeoutError' });
+    launcher.onStart = () => Promise.resolve();
+    const moved = embedder.move('cuda', 'g0', soon());
+    fetched();
+    expect(await starting).toBe('started');
+    await moved;
+    expect(embedder.process()).toMatchObject({ device: 'cuda' });
+    expect([embedder.reason(), ...devices(launcher)]).toEqual([null, 'cuda']);
   });
 
   it('is missing without its part, and says what to do', async () => {
@@ -148,6 +180,14 @@ describe('a revival', () => {
     for (const process of launcher.live) launcher.deaf.add(process);
     expect(await embedder.revive(soon())).toBe(true);
     expect(devices(launcher)).toEqual(['cpu']);
+  });
+
+  it('leaves one alone that answers late, for it computes', async () => {
+    const { embedder, launcher } = await started();
+    const [process] = launcher.live;
+    for (const one of launcher.live) launcher.busy.add(one);
+    expect(await embedder.revive(soon())).toBe(false);
+    expect([...launcher.live]).toEqual([process]);
   });
 
   it('is tried again after one that failed, less and less often', async () => {

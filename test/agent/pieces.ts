@@ -141,17 +141,20 @@ export class FakeLauncher implements EmbedderLauncher {
   readonly live = new Set<EmbedderProcess>();
   /** Of processes that run, but answer nobody. */
   readonly deaf = new Set<EmbedderProcess>();
+  /** Of processes that answer late. */
+  readonly busy = new Set<EmbedderProcess>();
   vectorOf: (device: EmbedDevice) => number[] = () => VECTOR;
-  onStart: (device: EmbedDevice, signal: AbortSignal) => Promise<void> = () => Promise.resolve();
+  onStart: (device: EmbedDevice, signal: AbortSignal, onProgress?: (line: string) => void) => Promise<void> = () =>
+    Promise.resolve();
   onEnd: (process: EmbedderProcess) => Promise<void> = () => Promise.resolve();
   onEmbed: () => Promise<void> = () => Promise.resolve();
   private pid = 900;
 
   async start(
     device: EmbedDevice,
-    { gpu, signal }: { gpu: string | null; signal: AbortSignal },
+    { gpu, signal, onProgress }: { gpu: string | null; signal: AbortSignal; onProgress?: (line: string) => void },
   ): Promise<EmbedderProcess> {
-    await this.onStart(device, signal);
+    await this.onStart(device, signal, onProgress);
     const process = this.make(device, gpu);
     this.live.add(process);
     return process;
@@ -188,7 +191,10 @@ export class FakeLauncher implements EmbedderLauncher {
       startedMsAgo,
       embedText: embed,
       embedImages: embed,
-      alive: () => Promise.resolve(this.live.has(process) && !this.deaf.has(process)),
+      alive: (waitMs = 2_000) =>
+        Promise.resolve(
+          this.live.has(process) && !this.deaf.has(process) && (!this.busy.has(process) || waitMs > 10_000),
+        ),
     };
     return process;
   }

@@ -138,6 +138,15 @@ describe('memory that waits for its proof', () => {
     expect(one.reclaims.quarantine('g0')).toBeNull();
   });
 
+  it('is in quarantine in the end, though nobody waits for its proof (law 8)', () => {
+    const one = unloading();
+    one.reclaims.gone(A, 10_000);
+    takeUntil(one, 5_000, [11_300, 11_200, 11_300, 11_200, 11_300]);
+    expect(one.reclaims.quarantine('g0')).toBeNull();
+    takeUntil(one, 20_000, [11_300, 11_200, 11_300, 11_200, 11_300]);
+    expect(one.reclaims.quarantine('g0')).toBe('10500 MB of model/a did not come back after it was unloaded');
+  });
+
   it('is in quarantine for as long as its tenant does not go, whatever the samples show', () => {
     const one = unloading();
     const { reclaims, clock } = one;

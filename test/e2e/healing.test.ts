@@ -5,6 +5,7 @@ import { SIGNAL } from '../../src/contracts/messages.js';
 import { workflowId } from '../../src/contracts/names.js';
 import type { Status } from '../../src/contracts/status.js';
 import { readHostState } from '../../src/gateway/publishedState.js';
+import { embeddersOf } from '../judge/embedders.js';
 import { startWorker } from '../system/children.js';
 import { changesIn, expectNoViolation, fromNow, loadedModels, type Printed } from '../system/judge.js';
 import { isLoading, isQuiet, loadOf, operationEntry, startOperation } from '../system/operations.js';
@@ -53,6 +54,20 @@ describe('operations that are ended from outside', { timeout: 60_000 }, () => {
     expect(Date.now() - startedAt).toBeLessThan(15_000);
     expect(loadedModels(system)).toEqual([{ name: SMALL, loading: false }]);
   });
+
+  it('an agent whose CLIP takes long to start works without it, and moves it to where it belongs once it is there', async () => {
+    await system.json(['mode', 'autopilot']);
+    await system.agent?.kill();
+    for (const { pid } of await embeddersOf(system)) if (pid !== null) process.kill(pid, 'SIGKILL');
+    system.simulator.faults.set('embedder-slow', { ms: 15_000, device: 'cpu' });
+    await system.startAgent();
+    const { clip_part, degraded_mode } = await system.status();
+    expect({ clip_part, degraded_mode }).toEqual({ clip_part: 'starting', degraded_mode: false });
+    // What has begun to start stays as slow as it was to be.
+    system.simulator.faults.clear();
+    expect((await system.json<Printed>(['model', 'load', SMALL])).outcome.status).toBe('done');
+    await system.until('CLIP is on the GPU', ({ clip_device }) => clip_device === 'cuda', 30_000);
+  }, 120_000);
 
   it('a terminated gpuHost heals: the next operation works within seconds, and the mode is remembered', async () => {
     await system.json(['mode', 'autopilot']);

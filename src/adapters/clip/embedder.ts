@@ -33,8 +33,8 @@ export interface EmbedderProcess {
   embedText(texts: string[], signal: AbortSignal): Promise<number[][]>;
   /** @param imagesBase64 PNG or JPEG files. @throws EmbedderError */
   embedImages(imagesBase64: string[], signal: AbortSignal): Promise<number[][]>;
-  /** Proven ours, and it answers within 2 s that it is ready. */
-  alive(): Promise<boolean>;
+  /** Proven ours, and it answers that it is ready. @param waitMs one that computes answers late; default 2 s */
+  alive(waitMs?: number): Promise<boolean>;
 }
 
 export interface EmbedderLauncher {
@@ -199,10 +199,10 @@ function toProcess(record: EmbedderRecord): EmbedderProcess {
     },
     embedText: (texts, signal) => embedOver(socket, { path: '/embed/text', field: 'texts' }, texts, signal),
     embedImages: (images, signal) => embedOver(socket, { path: '/embed/image', field: 'images' }, images, signal),
-    async alive() {
+    async alive(waitMs = ALIVE_MS) {
       const proof = await proveOurs(record);
       if (proof === 'gone' || proof === 'not-ours') return false;
-      const health = await readHealth(socket, AbortSignal.timeout(ALIVE_MS)).catch(() => null);
+      const health = await readHealth(socket, AbortSignal.timeout(waitMs)).catch(() => null);
       return health?.state === 'ready';
     },
   };

@@ -11,6 +11,8 @@ import { readHealth, type WireHealth } from './wire.js';
 const LOOK_EVERY_MS = 40;
 /** A process that loads a model may be deaf for a moment. */
 const ANSWER_MS = 2_000;
+/** One that has not said anything for so long hangs; one that says that it is starting may be fetching its model. */
+const DEAF_MS = 30_000;
 /** Lines of the log that an error quotes. */
 const TAIL_LINES = 5;
 
@@ -29,6 +31,7 @@ export async function waitUntilReady(
 ): Promise<WireHealth> {
   const { handle, signal } = watched;
   let told = 0;
+  let heardAt = performance.now();
   try {
     for (;;) {
       signal.throwIfAborted();
@@ -39,6 +42,8 @@ export async function waitUntilReady(
       told = lines.length;
       if (ended) throw endedEarly(record.device, handle, lines);
       const health = await healthOrNull(record.socket, signal);
+      if (health !== null) heardAt = performance.now();
+      else if (performance.now() - heardAt > DEAF_MS) throw deaf(record.device);
       if (health?.state === 'ready') return expectDevice(health, record.device, watched.gpuProvider);
       if (health?.state === 'failed') {
         const reason = health.error ?? 'it does not say why';
@@ -78,6 +83,9 @@ async function healthOrNull(socket: string, signal: AbortSignal): Promise<WireHe
     throw error;
   }
 }
+
+const deaf = (device: string): EmbedderError =>
+  new EmbedderError('timeout', `CLIP on ${device} has not answered for ${DEAF_MS / 1_000} s.`);
 
 function endedEarly(device: 'cpu' | 'cuda', handle: ChildProcess, lines: string[]): EmbedderError {
   const how = handle.signalCode === null ? `with code ${handle.exitCode}` : `by ${handle.signalCode}`;

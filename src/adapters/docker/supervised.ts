@@ -3,6 +3,7 @@ import type { ContainerInspectInfo } from 'dockerode';
 
 import type { ServiceChange, ServiceExit, ServiceSight } from '../services/driver.js';
 import { createQueue } from '../services/queue.js';
+import { isOver } from '../timeLimit.js';
 import { creationOf, gpusOf, isCurrent, isOurs } from './creation.js';
 import type { Daemon } from './daemon.js';
 import { givenTo } from './devices.js';
@@ -130,7 +131,8 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
   }
 
   const start = (gpus: readonly string[], signal: AbortSignal): Promise<ServiceSight> =>
-    operate('start', signal, async () => {
+    operate('start', async () => {
+      signal.throwIfAborted();
       const there = await daemon.inspect(containerName(service), signal);
       if (there !== null && isCreated(service) && !isOurs(there.Config.Labels, service, owner)) {
         throw strangerOf(service);
@@ -180,18 +182,35 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
   }
 
   const stop = (graceMs: number, signal: AbortSignal): Promise<'stopped' | 'stuck'> =>
-    operate('stop', signal, async () => {
-      const there = await locate(signal);
-      if (there === null || !(await lives(there.Id, signal))) {
-        await look(signal);
-        return 'stopped';
+    operate('stop', async () => {
+      try {
+        return await askThenKill(graceMs, signal);
+      } catch (error) {
+        // A daemon that answers slowly can use the time up before it has heard of the stop: the container would go on for ever.
+        if (isOver(signal)) await killLate();
+        throw error;
       }
-      if (graceMs > 0) await daemon.stop(there.Id, graceMs, signal).catch(laterOrRefused);
-      if (await lives(there.Id, signal)) await daemon.kill(there.Id, KILL_MS, signal).catch(laterOrRefused);
-      const result = (await lives(there.Id, signal)) ? 'stuck' : 'stopped';
-      await look(signal);
-      return result;
     });
+
+  async function askThenKill(graceMs: number, signal: AbortSignal): Promise<'stopped' | 'stuck'> {
+    const there = await locate(signal);
+    if (there === null || !(await lives(there.Id, signal))) {
+      await look(signal);
+      return 'stopped';
+    }
+    if (graceMs > 0) await daemon.stop(there.Id, graceMs, signal).catch(laterOrRefused);
+    if (await lives(there.Id, signal)) await daemon.kill(there.Id, KILL_MS, signal).catch(laterOrRefused);
+    const result = (await lives(there.Id, signal)) ? 'stuck' : 'stopped';
+    await look(signal);
+    return result;
+  }
+
+  /** For nobody any more. A daemon that does not answer now either is asked again by the next stop. */
+  async function killLate(): Promise<void> {
+    const there = await locate(closed);
+    if (there !== null) await daemon.kill(there.Id, KILL_MS, closed).catch(laterOrRefused);
+    await look(closed);
+  }
 
   /** Whether anything of it runs, or will by itself. No answer in time is no proof that it ended. */
   async function lives(id: string, signal: AbortSignal): Promise<boolean> {
@@ -205,9 +224,8 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
   }
 
   /** One after the other; what a start or a stop does itself is no news. */
-  const operate = <T>(action: string, signal: AbortSignal, operation: () => Promise<T>): Promise<T> =>
+  const operate = <T>(action: string, operation: () => Promise<T>): Promise<T> =>
     oneOperation(async () => {
-      signal.throwIfAborted();
       operating = true;
       try {
         return await operation();

@@ -24,6 +24,8 @@ import { keyOf, type NativeService } from './service.js';
 
 /** From SIGTERM to SIGKILL for what is left of a run that ended: nobody waits for its answers. */
 const LEFTOVER_TERM_MS = 2_000;
+/** Also when it was late to be asked, so that one that ends well can. */
+const LEAST_GRACE_MS = 1_000;
 /** The exit of a child is told by the system at once; by Node a moment after /proc shows it. */
 const EXIT_TOLD_MS = 500;
 
@@ -214,12 +216,13 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
   /** The grace counts from here, however long what comes before it in the line takes. */
   const stop = (graceMs: number, signal: AbortSignal): Promise<'stopped' | 'stuck'> => {
     const killAt = performance.now() + graceMs;
+    const leftMs = () => Math.max(killAt - performance.now(), Math.min(graceMs, LEAST_GRACE_MS));
     return operate(async () => {
       // One whose time is over is ended all the same.
       if (!isOver(signal)) signal.throwIfAborted();
       if (run === null && doubt !== null) return 'stuck';
       const living = [...(run === null ? [] : [run]), ...leftovers.map((left) => left.run)];
-      const results = await Promise.all(living.map((each) => endRun(each, killAt - performance.now(), signal)));
+      const results = await Promise.all(living.map((each) => endRun(each, leftMs(), signal)));
       await look();
       return results.includes('stuck') ? 'stuck' : 'stopped';
     });

@@ -182,6 +182,10 @@ async function checkGpu(config: Config): Promise<Finding> {
 function checkClip(config: Config, context: CliContext, agent: Status | Error): Promise<Finding> {
   if (!(agent instanceof Error) && agent.clip_part.startsWith('failed'))
     return Promise.resolve({ part: 'CLIP', state: 'degraded', message: agent.clip_part });
+  if (!(agent instanceof Error) && agent.clip_part === 'starting') {
+    const said = agent.drivers.find(({ id }) => id === 'clip')?.reason ?? agent.clip_part;
+    return Promise.resolve({ part: 'CLIP', state: 'degraded', message: `${said} (a first start fetches its model)` });
+  }
   const { data } = foldersOf(config.data_dir, { env: context.env, homeDir: homeOf(context) });
   const part = findClipPart({ dataDir: data, repoRoot: fileURLToPath(new URL('../../../', import.meta.url)) });
   return Promise.resolve(

@@ -63,6 +63,13 @@ describe('the driver on a simulated daemon', () => {
     expect(await driver.stop('tts', { graceMs: 200, signal: soon() })).toBe('stopped');
   });
 
+  it('ends what was to be stopped also when the time for it was over before Docker heard of it', async () => {
+    await up('tts');
+    const signal = AbortSignal.abort(new DOMException('over', 'TimeoutError'));
+    await expect(driver.stop('tts', { graceMs: 5_000, signal })).rejects.toMatchObject({ name: 'TimeoutError' });
+    await vi.waitFor(() => expect(driver.sights()[0]).toMatchObject({ state: 'absent' }));
+  });
+
   it('leaves a stop whose caller gives up', async () => {
     await up('tts');
     simulator.faults.set('container-deaf', { container: 'tts' });
