@@ -6,7 +6,7 @@ import type { TenantObservation } from '../contracts/residency.js';
 import { reservationOf } from '../domain/reservations.js';
 import type { StateFile } from './stateFile.js';
 
-/** A lease's workflow ends it in time; this long after, the agent does by itself. */
+/** Whoever ends a lease does so in time; this long after its end, or after the grace of its revocation, the agent does by itself. */
 const LATE_MS = 5_000;
 
 export class Reservations {
@@ -22,7 +22,10 @@ export class Reservations {
 
   get(id: string): Reservation | null {
     const found = this.file.get()[id];
-    return found !== undefined && found.expiresAtMs + LATE_MS > this.now() ? found : null;
+    if (found === undefined) return null;
+    // Its holder was told so, whatever became of the operation that asked for it.
+    const endsAtMs = Math.min(found.expiresAtMs, found.revokedUntilMs ?? Number.POSITIVE_INFINITY);
+    return endsAtMs + LATE_MS > this.now() ? found : null;
   }
 
   all(): Reservation[] {

@@ -147,11 +147,42 @@ export function ageMs(startTicks: number): number {
 }
 
 async function readProc(pid: number, file: 'stat' | 'environ' | 'cmdline'): Promise<string> {
+  const path = `/proc/${pid}/${file}`;
   try {
-    return await readFile(`/proc/${pid}/${file}`, 'utf8');
+    // Only the state is read without the process's memory.
+    return await (file === 'stat' ? readFile(path, 'utf8') : readUnlessItHangs(path));
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     // ESRCH: it ended between opening and reading.
     return code === 'ENOENT' || code === 'ESRCH' ? 'gone' : 'unknown';
   }
+}
+
+/** Reads under way that did not come back: each holds one of Node's four threads. */
+const hanging = new Set<string>();
+/** In ticks of 1 s, so that a busy machine has had its turn between them. */
+const PATIENCE_TICKS = 3;
+
+/**
+ * The memory of a process that hangs in the kernel, in a GPU's driver say, can be locked: whoever reads it waits as long.
+ * @returns `unknown` after 3 s, and at once for as long as that read has not come back
+ */
+export async function readUnlessItHangs(path: string): Promise<string> {
+  if (hanging.has(path)) return 'unknown';
+  let timer: NodeJS.Timeout | undefined;
+  const reading = readFile(path, 'utf8').finally(() => {
+    clearInterval(timer);
+    hanging.delete(path);
+  });
+  const late = new Promise<'unknown'>((resolve) => {
+    let ticks = 0;
+    timer = setInterval(() => {
+      ticks += 1;
+      if (ticks < PATIENCE_TICKS) return;
+      clearInterval(timer);
+      hanging.add(path);
+      resolve('unknown');
+    }, 1_000);
+  });
+  return Promise.race([reading, late]);
 }

@@ -95,6 +95,22 @@ describe('a reservation', () => {
     expect(await run(one.endReservation, call(step('unload'), { round: 2 }))).toMatchObject({ acted: false });
   });
 
+  it('ends after its grace also when whoever asked for it is gone: its holder was told so', async () => {
+    const one = await leasing();
+    await run(one.grantReservation, granting());
+    const ending = failureOf(run(one.endReservation, call(step('unload'))));
+    await vi.waitFor(() => expect(one.seen()?.state).toBe('unloading'));
+    await run(one.observe, call(step('unload'), { run: 'run-2', epoch: 2 }));
+    expect(await ending).toMatchObject({ type: FAILURE.fenced });
+    expect(one.seen()?.state).toBe('unloading');
+    vi.useFakeTimers({ now: Date.now() + 16_000, toFake: ['Date'] });
+    try {
+      expect(one.seen()).toBeUndefined();
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('is asked for once, also by the agent that comes after one that was killed meanwhile', async () => {
     const one = await leasing();
     await run(one.grantReservation, granting());

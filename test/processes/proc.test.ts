@@ -1,8 +1,11 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { isThere, parentName } from '../../src/processes/proc.js';
+import { isThere, parentName, readUnlessItHangs } from '../../src/processes/proc.js';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -36,6 +39,31 @@ describe('the name of a parent', () => {
       expect(parentName(2 ** 30, 'sleep')).toBeNull();
     } finally {
       child.kill('SIGKILL');
+    }
+  });
+});
+
+describe('a read that does not come back', () => {
+  it('is unknown, holds one thread however often it is asked for, and is asked anew once it has come back', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vramflow-test-'));
+    try {
+      // Opening a pipe for reading waits for whoever writes: as a read of a process whose memory is locked does.
+      const pipe = join(folder, 'environ');
+      execFileSync('mkfifo', [pipe]);
+      expect(await readUnlessItHangs(pipe)).toBe('unknown');
+      const again = Array.from({ length: 8 }, () => readUnlessItHangs(pipe));
+      expect(await Promise.all(again)).toEqual(again.map(() => 'unknown'));
+      expect(await readUnlessItHangs('/proc/self/cmdline')).toContain('node');
+      writeFileSync(pipe, 'it goes on');
+      let reading = Promise.resolve('');
+      await vi.waitFor(async () => {
+        reading = readUnlessItHangs(pipe);
+        expect(await Promise.race([reading, pause(50, 'it waits')])).toBe('it waits');
+      });
+      writeFileSync(pipe, 'A=1');
+      expect(await reading).toBe('A=1');
+    } finally {
+      rmSync(folder, { recursive: true });
     }
   });
 });
