@@ -9,8 +9,6 @@ export default defineConfig({
     globalSetup: 'test/parts/temporalBinary.ts',
     // Two cores: more workers only make the real-time deadlines of the requirements wait for each other.
     maxWorkers: 2,
-    // Each file would load all modules anew otherwise: a twentieth of the whole time.
-    isolate: false,
     sequence: { sequencer: FileOrder },
     testTimeout: 60_000,
     hookTimeout: 120_000,

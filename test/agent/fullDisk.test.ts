@@ -1,7 +1,7 @@
 /** A disk that fills up, and has room again: nothing that was on it is lost, and the agent goes on. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Journal } from '../../src/agent/journal.js';
 import { StateFile } from '../../src/agent/stateFile.js';
 import { statusOf } from '../../src/agent/status.js';
@@ -9,11 +9,7 @@ import { testFolder } from './folder.js';
 import { agentOnFakes } from './pieces.js';
 
 /** Bytes that can be written yet, and whether a new file can be made. */
-const disk = vi.hoisted(() => {
-  // Files share their modules: those that write are loaded anew, over this disk, and once more after it.
-  vi.resetModules();
-  return { roomBytes: Number.POSITIVE_INFINITY, takesFiles: true };
-});
+const disk = vi.hoisted(() => ({ roomBytes: Number.POSITIVE_INFINITY, takesFiles: true }));
 
 vi.mock('node:fs', async (original) => {
   const fs = await original<typeof import('node:fs')>();
@@ -33,11 +29,6 @@ vi.mock('node:fs', async (original) => {
       return fs.writeSync(file, bytes, 0, written);
     },
   };
-});
-
-afterAll(() => {
-  vi.doUnmock('node:fs');
-  vi.resetModules();
 });
 
 afterEach(() => {
