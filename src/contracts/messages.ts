@@ -65,6 +65,8 @@ export interface Edge {
   details: string;
   observation: HostObservation;
 }
+  /** Of memory: false when it only grew. Absent in what earlier agents send: it may have fallen. */
+  fell?: boolean;
 
 /** Registration of an agent; refused while another one answers for the host. */
 export interface AgentRegistration {

@@ -30,8 +30,8 @@ import type { AgentView, Epochs, Intents, OperationOutcome, OperationRef } from 
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
 import { describeHost, type RecentOperation } from '../domain/describeHost.js';
-import { afterEdge, afterOperation, noIntents, wantedAtFirst } from '../domain/intents.js';
-import { joined, left } from '../domain/leaseQueue.js';
+import { afterEdge, afterOperation, intentsAtFirst, noIntents } from '../domain/intents.js';
+import { isOfMemory, joined, left, mayMakeRoom } from '../domain/leaseQueue.js';
 import { ollamaTrouble } from '../domain/ollamaTrouble.js';
 import { isHeldBackByAgent } from '../domain/restartPolicy.js';
 import { noTurns, type Turns } from '../domain/turns.js';
@@ -98,6 +98,8 @@ class Host {
   private modeStarts: Promise<void> = Promise.resolve();
   private nextLookAt = 0;
 
+  /** When the waiting leases were last told that memory fell, epoch ms; a new run may tell them once more. */
+  private toldOfMemoryAt = 0;
   constructor({ host, carried }: GpuHostInput) {
     this.host = host;
     this.turns = new HostTurns(carried?.turns ?? noTurns(), {
@@ -236,7 +238,10 @@ class Host {
     if (this.policy !== null) this.takeDevices(edge.observation, {});
     if (edge.kind === 'tenant-appeared' && isModel(edge.subject))
       this.inBackground(control.ensureIdleTimer(this.host, edge.subject));
-    this.tellLeases();
+    if (mayMakeRoom(edge, Date.now() - this.toldOfMemoryAt)) {
+      if (isOfMemory(edge.kind)) this.toldOfMemoryAt = Date.now();
+      this.tellLeases();
+    }
     if (edge.kind === 'driver-away') this.nextLookAt = Date.now() + this.lookPeriodMs();
     if (!this.turns.isIdle()) this.mustLook = true;
     else this.reconcileIfNeeded(edge.observation, `${edge.kind} ${edge.subject}`);
