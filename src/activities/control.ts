@@ -2,6 +2,7 @@ import { type Client, WorkflowNotFoundError } from '@temporalio/client';
 import type { ControlActivities } from '../contracts/activities.js';
 import { SIGNAL } from '../contracts/messages.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, tenantName, workflowId } from '../contracts/names.js';
+import { endWedged } from './wedge.js';
 
 /** What the control worker does for workflows at the Temporal server itself. */
 export function createControlActivities(client: Client): ControlActivities {
@@ -14,15 +15,19 @@ export function createControlActivities(client: Client): ControlActivities {
       });
     },
     ensureIdleTimer: async (host, tenant) => {
-      await client.workflow.signalWithStart('idleUnload', {
-        workflowId: workflowId.idleUnload(host, tenantName(tenant)),
+      const id = workflowId.idleUnload(host, tenantName(tenant));
+      const timer = {
+        workflowId: id,
         taskQueue: CONTROL_QUEUE,
         args: [{ host, tenant }],
         searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host], [SEARCH_ATTRIBUTES.tenant]: [tenant] },
         staticSummary: `unloads ${tenantName(tenant)} when nobody uses it`,
         signal: SIGNAL.lookAgain,
         signalArgs: [],
-      });
+      };
+      await client.workflow.signalWithStart('idleUnload', timer);
+      // A wedged run takes signals as well, and would never unload.
+      if ((await endWedged(client, id)) !== null) await client.workflow.signalWithStart('idleUnload', timer);
     },
     describeHolder: async ({ workflowId: id, runId }) => {
       try {

@@ -9,10 +9,10 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { type Client, WorkflowNotFoundError } from '@temporalio/client';
 import type { Logger } from 'pino';
 import { hostWorkflow } from '../activities/control.js';
+import { endWedged } from '../activities/wedge.js';
 import { SecondAgent } from '../agent/lock.js';
 import { type AgentRegistration, SIGNAL } from '../contracts/messages.js';
 import { workflowId } from '../contracts/names.js';
-import { isWedged } from '../domain/wedge.js';
 import { readHostState } from '../gateway/publishedState.js';
 
 /** A call to the server, ms. */
@@ -23,8 +23,6 @@ const ANSWER_MS = 100;
 const LOOKS = 50;
 /** How often the workflow is looked at, ms: as often as the server tries a task again. */
 const WATCH_MS = 10_000;
-/** So many of the newest events have the failure of the task that is tried. */
-const NEWEST_EVENTS = 5;
 
 interface Chain {
   client: Client;
@@ -101,33 +99,7 @@ async function isRunning({ client, host }: Chain): Promise<boolean> {
 
 /** @returns whether the chain was ended */
 async function endIfWedged({ client, host, log }: Chain): Promise<boolean> {
-  return client.withDeadline(Date.now() + CALL_MS, async () => {
-    const id = workflowId.gpuHost(host);
-    const { runId, raw, status } = await client.workflow.getHandle(id).describe();
-    const attempt = raw.pendingWorkflowTask?.attempt ?? 1;
-    if (status.name !== 'RUNNING' || attempt === 1) return false;
-    const failure = await failureOfTask(client, { workflowId: id, runId });
-    if (!isWedged({ attempt, failure })) return false;
-    const reason = `no worker can go on with it: ${failure ?? 'its tasks take too long'} (${attempt} tries)`;
-    log.warn({ host, reason }, 'the workflow of this host is wedged: a new one is begun');
-    await client.workflow.getHandle(id, runId).terminate(reason);
-    return true;
-  });
-}
-
-/** Why the newest task failed; the history has the first failure of a row. */
-async function failureOfTask(client: Client, execution: { workflowId: string; runId: string }): Promise<string | null> {
-  const { history } = await client.workflowService.getWorkflowExecutionHistoryReverse({
-    namespace: client.options.namespace,
-    execution,
-    maximumPageSize: NEWEST_EVENTS,
-  });
-  for (const {
-    workflowTaskFailedEventAttributes: failed,
-    workflowTaskCompletedEventAttributes: completed,
-  } of history?.events ?? []) {
-    if (failed) return failed.failure?.message ?? 'its task failed';
-    if (completed) return null;
-  }
-  return null;
+  const reason = await client.withDeadline(Date.now() + CALL_MS, () => endWedged(client, workflowId.gpuHost(host)));
+  if (reason !== null) log.warn({ host, reason }, 'the workflow of this host was wedged: a new one is begun');
+  return reason !== null;
 }
