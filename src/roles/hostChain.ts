@@ -2,13 +2,14 @@
  * The agent's part in the life of its host's workflow: it registers, and sees to it that the workflow gets on.
  *
  * A history that no worker can take on (a change of version, a fault of the SDK) would stop every operation of the host
- * for good, so such a chain of runs is ended and another begun. That loses nothing: mode, policy, epochs and residency are
- * on the agent's disk or can be observed, and the epochs fence off what the old chain had granted.
+ * for good, so such a chain of runs is ended and another begun. Mode, phase, policy, epochs and residency are on the agent's
+ * disk or can be observed; what else was wanted is read in what the old chain has published; and the epochs fence off what it
+ * had granted. Lost is what it was told but never took in: how an operation ended meanwhile, or that a tenant left.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Client, WorkflowNotFoundError } from '@temporalio/client';
 import type { Logger } from 'pino';
-import { hostWorkflow } from '../activities/control.js';
+import { signalHost } from '../activities/control.js';
 import { endWedged } from '../activities/wedge.js';
 import { SecondAgent } from '../agent/lock.js';
 import { type AgentRegistration, SIGNAL } from '../contracts/messages.js';
@@ -80,9 +81,7 @@ export async function watchHost(chain: Chain): Promise<void> {
 export const wakeHost = (chain: Chain): Promise<void> => send(chain, SIGNAL.agentOnline, []);
 
 async function send({ client, host }: Chain, signal: string, signalArgs: unknown[]): Promise<void> {
-  await client.withDeadline(Date.now() + CALL_MS, () =>
-    client.workflow.signalWithStart('gpuHost', { ...hostWorkflow(host), signal, signalArgs }),
-  );
+  await client.withDeadline(Date.now() + CALL_MS, () => signalHost(client, host, signal, signalArgs));
 }
 
 async function isRunning({ client, host }: Chain): Promise<boolean> {

@@ -17,6 +17,7 @@ import {
 } from '@temporalio/workflow';
 import {
   type AgentRegistration,
+  EARLIER_INTENTS_MEMO,
   type Edge,
   type HostState,
   PUBLISHED_QUEUE,
@@ -97,9 +98,9 @@ class Host {
   private published = '';
   private modeStarts: Promise<void> = Promise.resolve();
   private nextLookAt = 0;
-
   /** When the waiting leases were last told that memory fell, epoch ms; a new run may tell them once more. */
   private toldOfMemoryAt = 0;
+
   constructor({ host, carried }: GpuHostInput) {
     this.host = host;
     this.turns = new HostTurns(carried?.turns ?? noTurns(), {
@@ -114,7 +115,7 @@ class Host {
       },
     });
     this.reconciliations = new Reconciliations(host, carried?.reconciling ?? noReconciliations());
-    this.intents = carried?.intents ?? noIntents();
+    this.intents = carried?.intents ?? intentsOfEarlierChain() ?? noIntents();
     this.policy = carried?.policy ?? null;
     this.agent = carried?.agent ?? null;
     this.mustLook = carried?.mustLook ?? true;
@@ -211,8 +212,7 @@ class Host {
     if (this.agent === null) await this.recognise();
     const firstLook = this.policy === null;
     this.policy = view.policy;
-    if (firstLook)
-      this.intents = { ...this.intents, mode: view.mode, phase: view.phase, wanted: wantedAtFirst(view.observation) };
+    if (firstLook) this.intents = intentsAtFirst(this.intents, view);
     this.takeDriverState(view.observation);
     this.takeDevices(view.observation, firstLook ? view.epochs : {});
     this.reconciliations.forgetSilent((id) => this.turns.knows(id));
@@ -380,3 +380,7 @@ class Host {
     upsertMemo({ [STATE_MEMO]: state });
   }
 }
+
+/** Null at the first start ever. */
+const intentsOfEarlierChain = (): Intents | null =>
+  (workflowInfo().memo?.[EARLIER_INTENTS_MEMO] as Intents | undefined) ?? null;
