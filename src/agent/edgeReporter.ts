@@ -92,13 +92,13 @@ export class EdgeReporter {
         const details = `used VRAM ${edge.fromMb} → ${edge.toMb} MB`;
         const { fromMb, toMb } = edge;
         journal.append({ type: 'vram_changed', subject: edge.uuid, message: details, details: { fromMb, toMb } });
-        this.report({ kind: 'vram-changed', subject: edge.uuid, details });
+        this.report({ kind: 'vram-changed', subject: edge.uuid, details, fell: toMb < fromMb });
         return;
       }
       case 'foreign-process': {
         const details = `${edge.name} (pid ${edge.pid}) ${edge.came ? 'came' : 'went'}`;
         journal.append({ type: 'foreign_process', subject: edge.uuid, message: details, details: { ...edge } });
-        this.report({ kind: 'foreign-process', subject: edge.uuid, details });
+        this.report({ kind: 'foreign-process', subject: edge.uuid, details, fell: !edge.came });
         return;
       }
       case 'gpu-lost':
@@ -178,7 +178,9 @@ export class EdgeReporter {
         this.sending = false;
         this.onFailure(error);
         // Newer news of the same kind has the better right.
-        if (!this.waiting.has(key)) this.waiting = new Map([[key, news], ...this.waiting]);
+        const newer = this.waiting.get(key);
+        if (newer === undefined) this.waiting = new Map([[key, news], ...this.waiting]);
+        else this.waiting.set(key, afterWaiting(news, newer));
         this.sentAt.delete(key);
         if (this.stopped) return;
         if (this.retry !== null) clearTimeout(this.retry);
@@ -200,12 +202,17 @@ export class EdgeReporter {
 
   private report(news: News): void {
     const key = `${TOPICS[news.kind]} ${news.subject}`;
+    const next = afterWaiting(this.waiting.get(key), news);
     // Last in the row: the order of what happened stays.
     this.waiting.delete(key);
-    this.waiting.set(key, news);
+    this.waiting.set(key, next);
     this.flush();
   }
 }
+
+/** What fell before the host heard of it has fallen, though it grew again since. */
+const afterWaiting = (earlier: News | undefined, news: News): News =>
+  earlier?.fell && news.fell === false ? { ...news, fell: true } : news;
 
 function goneWhy(change: { died: boolean; expired: boolean; stopped?: true }): string {
   if (change.stopped) return 'it ended with its service';

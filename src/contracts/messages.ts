@@ -31,6 +31,8 @@ export const SIGNAL = {
  * cold worker while an event is pending makes a history that cannot be replayed (docs/architecture.md).
  */
 export const STATE_MEMO = 'state';
+/** The field of the memo in which a new chain of `gpuHost` is handed the intents of the one before it. */
+export const EARLIER_INTENTS_MEMO = 'earlierIntents';
 /** A server refuses a memo of 40 KB: of a longer line the first ones are published. */
 export const PUBLISHED_QUEUE = 20;
 
@@ -63,6 +65,8 @@ export interface Edge {
   /** The tenant, device or driver it is about. */
   subject: string;
   details: string;
+  /** Of memory: false when it only grew. Absent in what earlier agents send: it may have fallen. */
+  fell?: boolean;
   observation: HostObservation;
 }
 

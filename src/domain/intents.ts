@@ -1,6 +1,6 @@
 import type { Edge } from '../contracts/messages.js';
-import { isModel, isService } from '../contracts/names.js';
-import type { Intents, OperationGoal, OperationOutcome } from '../contracts/operation.js';
+import { isModel, isService, modelTenant, serviceTenant } from '../contracts/names.js';
+import type { AgentView, Intents, OperationGoal, OperationOutcome } from '../contracts/operation.js';
 import type { HostObservation } from '../contracts/residency.js';
 
 /** What a host wants before anybody asked for anything (M1: `idle` at first). */
@@ -13,15 +13,36 @@ export const noIntents = (mode = 'idle'): Intents => ({
   degradedReason: null,
 });
 
-/** A new host chain does not know who wanted what: what is resident of the configuration counts as wanted. */
-export const wantedAtFirst = (observed: HostObservation): string[] =>
+/**
+ * What a new host chain wants at its first look: what the earlier one wanted, and what is resident of the configuration. A
+ * mode or a phase that was reached without the host hears of it began anew: what was wanted before no longer counts.
+ */
+export function intentsAtFirst(earlier: Intents, { mode, phase, observation, policy }: AgentView): Intents {
+  const resident = residentOf(observation);
+  const hasMoved = mode !== earlier.mode || phase !== earlier.phase;
+  const configured = new Set([
+    ...policy.models.map(({ name }) => modelTenant(name)),
+    ...policy.services.map(({ name }) => serviceTenant(name)),
+  ]);
+  const wanted = hasMoved ? [] : earlier.wanted.filter((tenant) => configured.has(tenant));
+  const displaced = hasMoved ? [] : earlier.displaced.filter(({ tenant }) => wanted.includes(tenant));
+  return {
+    ...earlier,
+    mode,
+    phase,
+    embedderByHand: mode === earlier.mode ? earlier.embedderByHand : null,
+    wanted: [...new Set([...wanted, ...resident])].sort(),
+    displaced: displaced.filter(({ tenant }) => !resident.includes(tenant)),
+  };
+}
+
+const residentOf = (observed: HostObservation): string[] =>
   observed.tenants
     .filter(
       (tenant) =>
         (tenant.kind === 'model' || tenant.kind === 'service') && tenant.configured && tenant.state === 'resident',
     )
-    .map((tenant) => tenant.id)
-    .sort();
+    .map((tenant) => tenant.id);
 
 /** What can be restored: models and services. The embedder has its own rule, and a lease its own life. */
 const restorable = (residency: Record<string, string[]>): string[] =>

@@ -7,7 +7,7 @@ import { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { createConcludeActivities } from '../activities/conclude.js';
-import { hostWorkflow } from '../activities/control.js';
+import { signalHost } from '../activities/control.js';
 import { createEmbedderActivities } from '../activities/embedder.js';
 import { createIdleActivities } from '../activities/idle.js';
 import { createModelActivities } from '../activities/models.js';
@@ -83,13 +83,7 @@ export async function runAgent(role: AgentRole): Promise<void> {
     const chain = { client, host: config.host, log, signal };
     await register(chain, registration);
     connectReporter(async (edge) => {
-      await client.withDeadline(Date.now() + 10_000, () =>
-        client.workflow.signalWithStart('gpuHost', {
-          ...hostWorkflow(config.host),
-          signal: SIGNAL.edge,
-          signalArgs: [edge],
-        }),
-      );
+      await client.withDeadline(Date.now() + 10_000, () => signalHost(client, config.host, SIGNAL.edge, [edge]));
     });
     const worker = await Worker.create({
       ...WORKER_TUNING,

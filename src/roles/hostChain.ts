@@ -2,17 +2,18 @@
  * The agent's part in the life of its host's workflow: it registers, and sees to it that the workflow gets on.
  *
  * A history that no worker can take on (a change of version, a fault of the SDK) would stop every operation of the host
- * for good, so such a chain of runs is ended and another begun. That loses nothing: mode, policy, epochs and residency are
- * on the agent's disk or can be observed, and the epochs fence off what the old chain had granted.
+ * for good, so such a chain of runs is ended and another begun. Mode, phase, policy, epochs and residency are on the agent's
+ * disk or can be observed; what else was wanted is read in what the old chain has published; and the epochs fence off what it
+ * had granted. Lost is what it was told but never took in: how an operation ended meanwhile, or that a tenant left.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { type Client, WorkflowNotFoundError } from '@temporalio/client';
 import type { Logger } from 'pino';
-import { hostWorkflow } from '../activities/control.js';
+import { signalHost } from '../activities/control.js';
+import { endWedged } from '../activities/wedge.js';
 import { SecondAgent } from '../agent/lock.js';
 import { type AgentRegistration, SIGNAL } from '../contracts/messages.js';
 import { workflowId } from '../contracts/names.js';
-import { isWedged } from '../domain/wedge.js';
 import { readHostState } from '../gateway/publishedState.js';
 
 /** A call to the server, ms. */
@@ -23,8 +24,6 @@ const ANSWER_MS = 100;
 const LOOKS = 50;
 /** How often the workflow is looked at, ms: as often as the server tries a task again. */
 const WATCH_MS = 10_000;
-/** So many of the newest events have the failure of the task that is tried. */
-const NEWEST_EVENTS = 5;
 
 interface Chain {
   client: Client;
@@ -82,9 +81,7 @@ export async function watchHost(chain: Chain): Promise<void> {
 export const wakeHost = (chain: Chain): Promise<void> => send(chain, SIGNAL.agentOnline, []);
 
 async function send({ client, host }: Chain, signal: string, signalArgs: unknown[]): Promise<void> {
-  await client.withDeadline(Date.now() + CALL_MS, () =>
-    client.workflow.signalWithStart('gpuHost', { ...hostWorkflow(host), signal, signalArgs }),
-  );
+  await client.withDeadline(Date.now() + CALL_MS, () => signalHost(client, host, signal, signalArgs));
 }
 
 async function isRunning({ client, host }: Chain): Promise<boolean> {
@@ -101,33 +98,7 @@ async function isRunning({ client, host }: Chain): Promise<boolean> {
 
 /** @returns whether the chain was ended */
 async function endIfWedged({ client, host, log }: Chain): Promise<boolean> {
-  return client.withDeadline(Date.now() + CALL_MS, async () => {
-    const id = workflowId.gpuHost(host);
-    const { runId, raw, status } = await client.workflow.getHandle(id).describe();
-    const attempt = raw.pendingWorkflowTask?.attempt ?? 1;
-    if (status.name !== 'RUNNING' || attempt === 1) return false;
-    const failure = await failureOfTask(client, { workflowId: id, runId });
-    if (!isWedged({ attempt, failure })) return false;
-    const reason = `no worker can go on with it: ${failure ?? 'its tasks take too long'} (${attempt} tries)`;
-    log.warn({ host, reason }, 'the workflow of this host is wedged: a new one is begun');
-    await client.workflow.getHandle(id, runId).terminate(reason);
-    return true;
-  });
-}
-
-/** Why the newest task failed; the history has the first failure of a row. */
-async function failureOfTask(client: Client, execution: { workflowId: string; runId: string }): Promise<string | null> {
-  const { history } = await client.workflowService.getWorkflowExecutionHistoryReverse({
-    namespace: client.options.namespace,
-    execution,
-    maximumPageSize: NEWEST_EVENTS,
-  });
-  for (const {
-    workflowTaskFailedEventAttributes: failed,
-    workflowTaskCompletedEventAttributes: completed,
-  } of history?.events ?? []) {
-    if (failed) return failed.failure?.message ?? 'its task failed';
-    if (completed) return null;
-  }
-  return null;
+  const reason = await client.withDeadline(Date.now() + CALL_MS, () => endWedged(client, workflowId.gpuHost(host)));
+  if (reason !== null) log.warn({ host, reason }, 'the workflow of this host was wedged: a new one is begun');
+  return reason !== null;
 }

@@ -17,6 +17,7 @@ import {
 } from '@temporalio/workflow';
 import {
   type AgentRegistration,
+  EARLIER_INTENTS_MEMO,
   type Edge,
   type HostState,
   PUBLISHED_QUEUE,
@@ -30,8 +31,8 @@ import type { AgentView, Epochs, Intents, OperationOutcome, OperationRef } from 
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
 import { describeHost, type RecentOperation } from '../domain/describeHost.js';
-import { afterEdge, afterOperation, noIntents, wantedAtFirst } from '../domain/intents.js';
-import { joined, left } from '../domain/leaseQueue.js';
+import { afterEdge, afterOperation, intentsAtFirst, noIntents } from '../domain/intents.js';
+import { isOfMemory, joined, left, mayMakeRoom } from '../domain/leaseQueue.js';
 import { ollamaTrouble } from '../domain/ollamaTrouble.js';
 import { isHeldBackByAgent } from '../domain/restartPolicy.js';
 import { noTurns, type Turns } from '../domain/turns.js';
@@ -97,6 +98,8 @@ class Host {
   private published = '';
   private modeStarts: Promise<void> = Promise.resolve();
   private nextLookAt = 0;
+  /** When the waiting leases were last told that memory fell, epoch ms; a new run may tell them once more. */
+  private toldOfMemoryAt = 0;
 
   constructor({ host, carried }: GpuHostInput) {
     this.host = host;
@@ -112,7 +115,7 @@ class Host {
       },
     });
     this.reconciliations = new Reconciliations(host, carried?.reconciling ?? noReconciliations());
-    this.intents = carried?.intents ?? noIntents();
+    this.intents = carried?.intents ?? intentsOfEarlierChain() ?? noIntents();
     this.policy = carried?.policy ?? null;
     this.agent = carried?.agent ?? null;
     this.mustLook = carried?.mustLook ?? true;
@@ -209,8 +212,7 @@ class Host {
     if (this.agent === null) await this.recognise();
     const firstLook = this.policy === null;
     this.policy = view.policy;
-    if (firstLook)
-      this.intents = { ...this.intents, mode: view.mode, phase: view.phase, wanted: wantedAtFirst(view.observation) };
+    if (firstLook) this.intents = intentsAtFirst(this.intents, view);
     this.takeDriverState(view.observation);
     this.takeDevices(view.observation, firstLook ? view.epochs : {});
     this.reconciliations.forgetSilent((id) => this.turns.knows(id));
@@ -236,7 +238,10 @@ class Host {
     if (this.policy !== null) this.takeDevices(edge.observation, {});
     if (edge.kind === 'tenant-appeared' && isModel(edge.subject))
       this.inBackground(control.ensureIdleTimer(this.host, edge.subject));
-    this.tellLeases();
+    if (mayMakeRoom(edge, Date.now() - this.toldOfMemoryAt)) {
+      if (isOfMemory(edge.kind)) this.toldOfMemoryAt = Date.now();
+      this.tellLeases();
+    }
     if (edge.kind === 'driver-away') this.nextLookAt = Date.now() + this.lookPeriodMs();
     if (!this.turns.isIdle()) this.mustLook = true;
     else this.reconcileIfNeeded(edge.observation, `${edge.kind} ${edge.subject}`);
@@ -375,3 +380,7 @@ class Host {
     upsertMemo({ [STATE_MEMO]: state });
   }
 }
+
+/** Null at the first start ever. */
+const intentsOfEarlierChain = (): Intents | null =>
+  (workflowInfo().memo?.[EARLIER_INTENTS_MEMO] as Intents | undefined) ?? null;

@@ -6,6 +6,7 @@ import { createIdleActivities } from '../../src/activities/idle.js';
 import { createObserveActivities } from '../../src/activities/observe.js';
 import type { Conclusion } from '../../src/contracts/activities.js';
 import { FAILURE } from '../../src/contracts/failures.js';
+import { noIntents } from '../../src/domain/intents.js';
 import { agentOnFakes, CARD } from '../agent/pieces.js';
 import { policy } from '../domain/planner/hosts.js';
 import { call, environment, failureOf, hasty, load, NAME, outcome, run, unload, VLM } from './calls.js';
@@ -266,8 +267,11 @@ describe('what the control worker does at the server', () => {
   function controlling() {
     const handle = { describe: vi.fn(), terminate: vi.fn() };
     const workflow = { signalWithStart: vi.fn(), getHandle: vi.fn(() => handle) };
-    return { handle, workflow, control: createControlActivities({ workflow } as unknown as Client) };
+    const workflowService = { getWorkflowExecutionHistoryReverse: vi.fn() };
+    const client = { workflow, workflowService, options: { namespace: 'default' } } as unknown as Client;
+    return { handle, workflow, workflowService, control: createControlActivities(client) };
   }
+  const GOAL = { kind: 'mode' as const, mode: 'idle' };
   const holder = { workflowId: 'w', runId: 'r' };
   const gone = () => new WorkflowNotFoundError('no such workflow', 'w', 'r');
 
@@ -295,9 +299,64 @@ describe('what the control worker does at the server', () => {
     await expect(control.terminateHolder(holder, 'why')).rejects.toThrow('unavailable');
   });
 
-  it('reaches host and idle timer in one step with their start', async () => {
-    const { control, workflow } = controlling();
+  it('begins an idle timer anew that no worker can go on with', async () => {
+    const { control, handle, workflow, workflowService } = controlling();
+    const raw = { pendingWorkflowTask: { attempt: 3 } };
+    handle.describe.mockResolvedValue({ runId: 'r', status: { name: 'RUNNING' }, raw });
+    workflowService.getWorkflowExecutionHistoryReverse.mockResolvedValue({
+      history: { events: [{ workflowTaskFailedEventAttributes: { failure: { message: 'another history' } } }] },
+    });
     await control.ensureIdleTimer('desk', VLM);
+    expect(workflow.getHandle).toHaveBeenLastCalledWith(`idle/desk/${NAME}`, 'r');
+    expect(handle.terminate).toHaveBeenCalledWith('no worker can go on with it: another history (3 tries)');
+    const [first, second] = workflow.signalWithStart.mock.calls;
+    expect(second).toEqual(first);
+  });
+
+  it('leaves alone an idle timer whose tasks may get on', async () => {
+    const { control, handle, workflow, workflowService } = controlling();
+    const failed = { workflowTaskFailedEventAttributes: { failure: { message: 'the worker ended' } } };
+    const completed = { workflowTaskCompletedEventAttributes: {} };
+    const answers = (attempt: number, ...events: object[]) => {
+      const raw = { pendingWorkflowTask: { attempt } };
+      handle.describe.mockResolvedValueOnce({ runId: 'r', status: { name: 'RUNNING' }, raw });
+      workflowService.getWorkflowExecutionHistoryReverse.mockResolvedValueOnce({ history: { events } });
+    };
+    answers(2, failed, completed, failed);
+    await control.ensureIdleTimer('desk', VLM);
+    answers(1, failed, {}, failed);
+    await control.ensureIdleTimer('desk', VLM);
+    expect(handle.terminate).not.toHaveBeenCalled();
+    // Signals came between its failures.
+    answers(2, {}, failed, {}, {}, failed, completed);
+    await control.ensureIdleTimer('desk', VLM);
+    expect(handle.terminate).toHaveBeenCalledOnce();
+    expect(workflow.signalWithStart).toHaveBeenCalledTimes(4);
+  });
+
+  it('hands a new chain of the host what the earlier one wanted, or was handed itself', async () => {
+    const { control, handle, workflow } = controlling();
+    const wanted = { ...noIntents('recording'), wanted: [VLM] };
+    const request = { operation: holder, devices: 'all' as const, goal: GOAL, requestedBy: 'cli', priority: 50 };
+    for (const memo of [{ state: { intents: wanted }, earlierIntents: noIntents() }, { earlierIntents: wanted }]) {
+      handle.describe.mockResolvedValueOnce({ memo });
+      await control.requestTurnOfNewHost('desk', request);
+      expect(workflow.signalWithStart.mock.lastCall?.[1]).toMatchObject({
+        memo: { host: 'desk', earlierIntents: wanted },
+      });
+    }
+    handle.describe.mockRejectedValueOnce(gone());
+    await control.requestTurnOfNewHost('desk', request);
+    expect(workflow.signalWithStart.mock.lastCall?.[1]).toHaveProperty('memo', { host: 'desk' });
+    handle.describe.mockRejectedValueOnce(new Error('unavailable'));
+    await expect(control.requestTurnOfNewHost('desk', request)).rejects.toThrow('unavailable');
+  });
+
+  it('reaches host and idle timer in one step with their start', async () => {
+    const { control, handle, workflow } = controlling();
+    handle.describe.mockResolvedValue({ runId: 'r', status: { name: 'RUNNING' }, raw: {} });
+    await control.ensureIdleTimer('desk', VLM);
+    expect(workflow.signalWithStart).toHaveBeenCalledOnce();
     expect(workflow.signalWithStart).toHaveBeenLastCalledWith(
       'idleUnload',
       expect.objectContaining({
@@ -309,7 +368,7 @@ describe('what the control worker does at the server', () => {
     const request = {
       operation: holder,
       devices: 'all' as const,
-      goal: { kind: 'mode' as const, mode: 'idle' },
+      goal: GOAL,
       requestedBy: 'cli',
       priority: 50,
     };

@@ -15,6 +15,7 @@ const call = (run: string, epoch: number) => ({
 
 async function reporting() {
   const sent: string[] = [];
+  const edges: Edge[] = [];
   const worked = new Set<string>();
   const failures: unknown[] = [];
   let send: (edge: Edge) => Promise<void> = () => Promise.resolve();
@@ -24,6 +25,7 @@ async function reporting() {
     agent,
     (edge) => {
       sent.push(`${edge.kind} ${edge.subject}`);
+      edges.push(edge);
       expect(edge.observation.host).toBe('desk');
       return send(edge);
     },
@@ -33,7 +35,7 @@ async function reporting() {
   reporter = report;
   /** The types of the journal's entries, each with its subject. */
   const journal = () => agent.journal.read().map(({ type, subject }) => `${type} ${subject}`);
-  return { agent, report, sent, worked, failures, journal, onSend: (how: typeof send) => (send = how) };
+  return { agent, report, sent, edges, worked, failures, journal, onSend: (how: typeof send) => (send = how) };
 }
 
 const settled = () => new Promise(setImmediate);
@@ -119,6 +121,34 @@ describe('what the agent reports', () => {
     agent.fence.leave(call('a', 1).operation);
     await settled();
     expect(sent).toEqual([`tenant-left ${A}`, `vram-changed ${CARD}`]);
+  });
+
+  it('says of memory whether it fell, also when it grew again before that was sent', async () => {
+    const { agent, report, edges, onSend } = await reporting();
+    const memory = (fromMb: number, toMb: number, uuid = CARD) =>
+      report.gpu({ kind: 'vram-changed', uuid, fromMb, toMb });
+    memory(800, 1_000);
+    await settled();
+    report.gpu({ kind: 'foreign-process', uuid: 'GPU-a', pid: 7, name: 'game', came: true, usedMb: 60 });
+    await settled();
+    report.gpu({ kind: 'foreign-process', uuid: 'GPU-b', pid: 7, name: 'game', came: false, usedMb: 60 });
+    await settled();
+    expect(edges.map(({ fell }) => fell)).toEqual([false, false, true]);
+    await agent.fence.enter(call('a', 1));
+    memory(9_000, 1_000, 'GPU-c');
+    memory(1_000, 1_200, 'GPU-c');
+    agent.fence.leave(call('a', 1).operation);
+    await settled();
+    expect(edges.at(-1)).toMatchObject({ subject: 'GPU-c', details: 'used VRAM 1000 → 1200 MB', fell: true });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onSend(() => {
+      memory(1_000, 1_200, 'GPU-d');
+      onSend(() => Promise.resolve());
+      return Promise.reject(new Error('Temporal is away'));
+    });
+    memory(9_000, 1_000, 'GPU-d');
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(edges.at(-1)).toMatchObject({ subject: 'GPU-d', details: 'used VRAM 1000 → 1200 MB', fell: true });
   });
 
   it('goes one at a time, and again after a failure', async () => {

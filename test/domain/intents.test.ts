@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import type { Intents, OperationGoal, OperationOutcome, StepOutcome } from '../../src/contracts/operation.js';
-import { afterEdge, afterOperation, noIntents } from '../../src/domain/intents.js';
+import type {
+  AgentView,
+  Intents,
+  OperationGoal,
+  OperationOutcome,
+  StepOutcome,
+} from '../../src/contracts/operation.js';
+import { afterEdge, afterOperation, intentsAtFirst, noIntents } from '../../src/domain/intents.js';
 import { resolveTarget } from '../../src/domain/resolveTarget.js';
 import { host, intents, on, policy, tenant } from './planner/hosts.js';
 
@@ -42,6 +48,44 @@ const ended = (goal: OperationGoal, resident: string[], change: Partial<Operatio
 const wantsA = intents({ wanted: [A] });
 /** B came on demand and pushed A out. */
 const displacedA: Intents = intents({ wanted: [A, B], displaced: [{ tenant: A, by: B }] });
+
+describe('what a new host chain wants at its first look', () => {
+  const [LLAVA, TINY, GONE] = ['model/llava:7b', 'model/tiny', 'model/gone'];
+  /** Nothing but `tiny` is resident. */
+  const view = (change: Partial<AgentView> = {}): AgentView => ({
+    observation: host([tenant(LLAVA), tenant(TINY, on(4_000))]),
+    policy: policy(),
+    mode: 'recording',
+    phase: null,
+    epochs: {},
+    instance: 'a',
+    ...change,
+  });
+  const earlier = intents({
+    mode: 'recording',
+    embedderByHand: 'cpu',
+    wanted: [LLAVA, GONE],
+    displaced: [LLAVA, GONE].map((one) => ({ tenant: one, by: 'reservation/train' })),
+  });
+
+  it('is what the earlier one wanted, but for what is no longer configured, and what is resident', () => {
+    expect(intentsAtFirst(earlier, view())).toEqual({
+      ...earlier,
+      wanted: [LLAVA, TINY],
+      displaced: [{ tenant: LLAVA, by: 'reservation/train' }],
+    });
+    const back = intents({ mode: 'recording', wanted: [TINY], displaced: [{ tenant: TINY, by: LLAVA }] });
+    expect(intentsAtFirst(back, view())).toMatchObject({ wanted: [TINY], displaced: [] });
+  });
+
+  it('is what is resident, where there was none or the disk knows of a newer mode or phase', () => {
+    const fresh = { embedderByHand: null, wanted: [TINY], displaced: [] };
+    expect(intentsAtFirst(noIntents(), view())).toMatchObject({ mode: 'recording', ...fresh });
+    expect(intentsAtFirst(earlier, view({ mode: 'autopilot' }))).toMatchObject({ mode: 'autopilot', ...fresh });
+    const ofPhase = intentsAtFirst(earlier, view({ phase: 'train' }));
+    expect(ofPhase).toMatchObject({ ...fresh, phase: 'train', embedderByHand: 'cpu' });
+  });
+});
 
 describe('what is wanted after an operation', () => {
   it('is idle at first', () => {

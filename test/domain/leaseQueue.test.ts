@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { joined, left } from '../../src/domain/leaseQueue.js';
+import { joined, left, mayMakeRoom } from '../../src/domain/leaseQueue.js';
 
 const lease = fc.record({ id: fc.constantFrom('a', 'b', 'c', 'd', 'e'), priority: fc.integer({ min: 0, max: 3 }) });
 
@@ -33,5 +33,24 @@ describe('the line of leases', () => {
   it('is bounded', () => {
     const many = Array.from({ length: 150 }, (_, n) => ({ id: `l${n}`, priority: 5 }));
     expect(many.reduce(joined, [] as typeof many)).toHaveLength(100);
+  });
+});
+
+describe('what the line is told of', () => {
+  const told = (kind: Parameters<typeof mayMakeRoom>[0]['kind'], fell?: boolean, agoMs = 3_600_000) =>
+    mayMakeRoom({ kind, ...(fell === undefined ? {} : { fell }) }, agoMs);
+
+  it('is memory that fell, or may have, at most every 30 s', () => {
+    for (const kind of ['vram-changed', 'foreign-process'] as const) {
+      expect([told(kind, true), told(kind), told(kind, false)]).toEqual([true, true, false]);
+      expect([told(kind, true, 29_999), told(kind, true, 30_000)]).toEqual([false, true]);
+    }
+  });
+
+  it('is each tenant that is gone and each GPU that is back, and nothing that frees nothing', () => {
+    for (const kind of ['tenant-left', 'tenant-died', 'gpu-back'] as const) expect(told(kind, undefined, 0)).toBe(true);
+    for (const kind of ['gpu-lost', 'driver-away', 'driver-back', 'tenant-appeared'] as const) {
+      expect(told(kind)).toBe(false);
+    }
   });
 });

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { hostWorkflow } from '../../src/activities/control.js';
+import { signalHost } from '../../src/activities/control.js';
 import { SIGNAL } from '../../src/contracts/messages.js';
 import { workflowId } from '../../src/contracts/names.js';
 import type { Status } from '../../src/contracts/status.js';
@@ -87,11 +87,7 @@ describe('operations that are ended from outside', { timeout: 60_000 }, () => {
     const handle = await startOperation(system, { kind: 'mode', mode: 'recording' });
     await isLoading(system, VLM);
     await system.client.workflow.getHandle(workflowId.gpuHost(system.host)).terminate('by a test');
-    await system.client.workflow.signalWithStart('gpuHost', {
-      ...hostWorkflow(system.host),
-      signal: SIGNAL.agentOnline,
-      signalArgs: [],
-    });
+    await signalHost(system.client, system.host, SIGNAL.agentOnline, []);
     // The first look, at a host whose mode is the former one still.
     for (let looked = false; !looked; ) {
       const state = await readHostState(system.client, system.host);

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { LeaseState } from '../../src/contracts/lease.js';
+import { workflowId } from '../../src/contracts/names.js';
 import { lookAt } from '../../src/processes/proc.js';
 import { freePort } from '../parts/ports.js';
 import { CLIENT } from '../system/children.js';
@@ -183,6 +184,16 @@ describe('a lease', { timeout: 60_000 }, () => {
     await system.json(['lease', 'release', 'train']);
     const after = await system.until('the model is back', ({ vlm_state }) => vlm_state === 'loaded');
     expect(after).toMatchObject({ degraded_mode: false, degraded_reason: null });
+  });
+
+  it('gives back what it pushed out also when the workflow of the host was terminated meanwhile', async () => {
+    await system.json(['mode', 'recording']);
+    await acquire('train', 20_000, '--ttl', '120', '--priority', '60');
+    await system.client.workflow.getHandle(workflowId.gpuHost(system.host)).terminate('by a test');
+    // Its successor has looked at the host.
+    await vi.waitFor(async () => expect((await system.hostState()).epochs).not.toEqual({}), 20_000);
+    await system.json(['lease', 'release', 'train']);
+    await system.until('the model is back', ({ vlm_state }) => vlm_state === 'loaded');
   });
 
   it('is the same over HTTP: held with a fencing token, seen as the lock, renewed, given back', async () => {

@@ -1,6 +1,6 @@
 /** When the host looks, and what it makes of what it sees. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SIGNAL } from '../../src/contracts/messages.js';
+import { type Edge, SIGNAL } from '../../src/contracts/messages.js';
 import { workflowId } from '../../src/contracts/names.js';
 import { VLM } from './hardware.js';
 import { realServer, type Server } from './servers.js';
@@ -55,6 +55,44 @@ describe('a look at the host', { timeout: 120_000 }, () => {
     await world.until(() => agent.hardware.vlm === 'loaded', SOON_MS);
     expect(await world.end(move ?? expect.fail('no operation came between'))).toMatchObject({ status: 'done' });
     agent.script = () => 'go-on';
+    await world.retire(agent);
+  });
+
+  it('has the leases that wait look again only for an edge that may have made room', async () => {
+    const agent = await world.host();
+    const gpuHost = world.client.workflow.getHandle(workflowId.gpuHost(agent.host));
+    // Nobody takes its tasks: what it is told stays in its history.
+    const lease = await world.client.workflow.start('lease', {
+      workflowId: workflowId.lease(agent.host, 'waits'),
+      taskQueue: 'nobody',
+    });
+    const told = async (): Promise<string[]> => {
+      const { events } = await lease.fetchHistory();
+      const signals = (events ?? []).flatMap(({ workflowExecutionSignaledEventAttributes: signal }) => signal ?? []);
+      return signals.map(({ input }) => String(input?.payloads?.[0]?.data));
+    };
+    await gpuHost.signal(SIGNAL.leaseWaits, { id: 'waits', priority: 1 });
+    await world.until(async () => (await told()).length > 0);
+    const before = (await told()).length;
+    const edge = (kind: Edge['kind'], fell?: boolean) =>
+      gpuHost.signal(SIGNAL.edge, {
+        kind,
+        subject: 'a test',
+        details: '',
+        ...(fell === undefined ? {} : { fell }),
+        observation: agent.hardware.observation(agent.host, 0),
+      });
+    await edge('vram-changed', false);
+    await edge('vram-changed', true);
+    // Too soon after the one before.
+    await edge('foreign-process', true);
+    await edge('tenant-appeared');
+    await edge('tenant-left');
+    // One that goes before it: the last word of the host.
+    await gpuHost.signal(SIGNAL.leaseWaits, { id: 'first', priority: 2 });
+    await world.until(async () => (await told()).some((word) => word.includes('2')), 10_000);
+    expect((await told()).length - before).toBe(3);
+    await lease.terminate('the test is over');
     await world.retire(agent);
   });
 });

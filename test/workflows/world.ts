@@ -4,7 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ApplicationFailure, type Client, WorkflowFailedError, WorkflowNotFoundError } from '@temporalio/client';
 import { Worker } from '@temporalio/worker';
-import { createControlActivities, hostWorkflow } from '../../src/activities/control.js';
+import { createControlActivities, signalHost } from '../../src/activities/control.js';
 import type { ControlActivities } from '../../src/contracts/activities.js';
 import { type HostState, SIGNAL } from '../../src/contracts/messages.js';
 import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../../src/contracts/names.js';
@@ -72,11 +72,7 @@ export class World {
     prepare(agent);
     this.agents.push(agent);
     await agent.start();
-    await this.client.workflow.signalWithStart('gpuHost', {
-      ...hostWorkflow(agent.host),
-      signal: SIGNAL.agentOnline,
-      signalArgs: [],
-    });
+    await signalHost(this.client, agent.host, SIGNAL.agentOnline, []);
     // A request that comes now waits until the host has taken in what it was told.
     await this.until(() => agent.points.includes('describeAgent#1 after'));
     return agent;

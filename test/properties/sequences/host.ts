@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { WorkflowHandle } from '@temporalio/client';
 import { vi } from 'vitest';
-import { hostWorkflow } from '../../../src/activities/control.js';
+import { signalHost } from '../../../src/activities/control.js';
 import { SIGNAL } from '../../../src/contracts/messages.js';
 import { CONTROL_QUEUE, modelTenant, SEARCH_ATTRIBUTES, workflowId } from '../../../src/contracts/names.js';
 import type { OperationOutcome } from '../../../src/contracts/operation.js';
@@ -221,11 +221,7 @@ export class RandomHost {
   private async signalMode(mode: string): Promise<WorkflowHandle> {
     const { client, host } = this.system;
     const request = randomUUID().slice(0, 8);
-    await client.workflow.signalWithStart('gpuHost', {
-      ...hostWorkflow(host),
-      signal: SIGNAL.switchMode,
-      signalArgs: [{ mode, request }],
-    });
+    await signalHost(client, host, SIGNAL.switchMode, [{ mode, request }]);
     return client.workflow.getHandle(workflowId.modeTransition(host, request));
   }
 
