@@ -224,16 +224,22 @@ class Lease {
 
   /** Also what an operation that did not end well has left. */
   async giveBack(reason: string): Promise<false> {
+    // What nobody held is over at once; its agent may be away for long.
+    if (this.state.state === 'queued') this.showEnd(reason);
     await this.insist(() => agentReads(this.state.host).releaseReservation(this.state.id, reason));
     return this.ended(reason);
   }
 
   private async ended(reason: string): Promise<false> {
-    this.state = { ...this.state, state: 'ended', position: null, reason };
-    this.show();
+    this.showEnd(reason);
     upsertSearchAttributes({ [SEARCH_ATTRIBUTES.outcome]: [reason.slice(0, 100)] });
     await this.leaveLine();
     return false;
+  }
+
+  private showEnd(reason: string): void {
+    this.state = { ...this.state, state: 'ended', position: null, reason };
+    this.show();
   }
 
   /** A host that does not run has no line; the next operation starts it. */

@@ -167,7 +167,16 @@ describe('a lease', { timeout: 120_000 }, () => {
     await comesTo(id, { state: 'queued', reason: 'its operation ended without an outcome' });
     await leases.release(id);
     await comesTo(id, { state: 'ended' });
-    expect([...held.keys()]).toEqual([]);
+    await expect.poll(() => [...held.keys()]).toEqual([]);
+  });
+
+  it('that nobody held is over at once also while its agent is away', async () => {
+    const id = await ask();
+    await begun(id, 1);
+    away = true;
+    await leases.release(id);
+    await comesTo(id, { state: 'ended', reason: 'released while it waited' });
+    expect((await handleOf(id).describe()).status.name).toBe('RUNNING');
   });
 
   it.each(['queued', 'held'])(
