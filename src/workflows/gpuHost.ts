@@ -171,7 +171,10 @@ class Host {
       this.mustLook = true;
     });
     setHandler(signals.leaseWaits, (lease) => {
-      this.leases = joined(this.leases, lease);
+      const leases = joined(this.leases, lease);
+      // Each says so in every round: to tell all of them then would wake them for ever.
+      if (leases === this.leases) return;
+      this.leases = leases;
       this.tellLeases();
     });
     setHandler(signals.leaseLeaves, ({ id }) => {
