@@ -71,18 +71,17 @@ export class EmbedderSwitch {
     return this.alone(async () => {
       try {
         const running = await launcher.running();
-        const alive = await Promise.all(running.map((process) => process.alive(BUSY_MS)));
-        const healthy = running.filter((_, at) => alive[at]);
-        // The oldest is the one that callers had: a newer one had not been switched to for certain.
-        healthy.sort((a, b) => b.startedMsAgo - a.startedMsAgo);
-        const [adopted] = healthy;
+        const adopted = (await oldestThatAnswers(running)) ?? (await oldestThatAnswers(running, BUSY_MS));
+        // Before another one, which may hang, is ended: callers wait.
+        if (adopted !== null) await this.takeCharge(adopted);
         for (const process of running) {
           if (process !== adopted) await launcher.end(process, { signal, graceMs: END_GRACE_MS });
         }
-        await this.takeCharge(adopted ?? this.startOnCpu(launcher, signal));
-        return adopted ? 'adopted' : 'started';
+        if (adopted === null) await this.takeCharge(this.startOnCpu(launcher, signal));
+        return adopted === null ? 'started' : 'adopted';
       } catch (error) {
-        this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
+        // One that is in charge works, though another one does not end.
+        if (this.current === null) this.state = `failed: ${error instanceof Error ? error.message : String(error)}`;
         throw error;
       }
     }, signal);
@@ -129,7 +128,7 @@ export class EmbedderSwitch {
     this.reviving = true;
     try {
       const isWell = current === null ? !this.state.startsWith('failed') : await current.alive(BUSY_MS);
-      return !isWell && (await this.startAnew(launcher, current, signal));
+      return !isWell && !signal.aborted && (await this.startAnew(launcher, current, signal));
     } finally {
       this.reviving = false;
     }
@@ -251,6 +250,13 @@ export class EmbedderSwitch {
       });
     }
   }
+}
+
+/** The oldest is the one that callers had: a newer one had not been switched to for certain. */
+async function oldestThatAnswers(running: EmbedderProcess[], waitMs?: number): Promise<EmbedderProcess | null> {
+  const alive = await Promise.all(running.map((process) => process.alive(waitMs)));
+  const healthy = running.filter((_, at) => alive[at]).sort((a, b) => b.startedMsAgo - a.startedMsAgo);
+  return healthy[0] ?? null;
 }
 
 /** Waits for work that is not ours to end; a caller who has gone waits no more. */

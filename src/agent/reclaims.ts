@@ -157,13 +157,13 @@ export class Reclaims {
 
   /**
    * The API says that the tenant is gone: from now on samples count as proof.
-   * @param boundMs where nobody waits for it: the proof has failed then (law 8)
+   * @param boundMs where nobody waits for it: the proof has failed then (law 8); null: whoever waits now says so
    */
   gone(tenant: string, boundMs: number | null = null): void {
     const pending = this.pending.get(tenant);
     if (!pending) return;
     pending.goneAt ??= this.now();
-    if (boundMs !== null) pending.dueAt ??= this.now() + boundMs;
+    pending.dueAt = boundMs === null ? null : (pending.dueAt ?? this.now() + boundMs);
     if (!pending.measured) this.done(tenant, 'not measured: there is no reading of used memory');
   }
 

@@ -19,6 +19,8 @@ const CUT_SHORT = 'a former agent was killed while it did this';
  */
 export async function resumeUnfinished(agent: Agent): Promise<void> {
   for (const [tenant, begun] of agent.unfinished.left()) {
+    // Another call may have taken it up since.
+    if (!agent.unfinished.left().some(([, { id }]) => id === begun.id)) continue;
     const carriedOut = isTold(agent, tenant, begun) ? false : wasCarriedOut(agent, tenant, begun);
     if (carriedOut === 'unknown') continue;
     agent.unfinished.taken(begun);
@@ -37,6 +39,7 @@ const isTold = ({ journal }: Agent, tenant: string, { kind, sequence, workflowId
 
 function wasCarriedOut(agent: Agent, tenant: string, { kind, to }: Begun): boolean | 'unknown' {
   if (kind === 'move') {
+    if (agent.embedder.part() === 'starting') return 'unknown';
     const process = agent.embedder.process();
     return process !== null && (process.gpu ?? CPU) === to;
   }

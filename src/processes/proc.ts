@@ -149,8 +149,8 @@ export function ageMs(startTicks: number): number {
 async function readProc(pid: number, file: 'stat' | 'environ' | 'cmdline'): Promise<string> {
   const path = `/proc/${pid}/${file}`;
   try {
-    // Only the state is read without the process's memory.
-    return await (file === 'stat' ? readFile(path, 'utf8') : readUnlessItHangs(path));
+    // Only the state is read without the process's memory: at once, and by no thread that could be held.
+    return file === 'stat' ? readFileSync(path, 'utf8') : await readUnlessItHangs(path);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     // ESRCH: it ended between opening and reading.
@@ -158,21 +158,40 @@ async function readProc(pid: number, file: 'stat' | 'environ' | 'cmdline'): Prom
   }
 }
 
-/** Reads under way that did not come back: each holds one of Node's four threads. */
-const hanging = new Set<string>();
+/** Of Node's four threads so many may read what can hang; the others stay for all else. */
+const MOST_READS = 2;
 /** In ticks of 1 s, so that a busy machine has had its turn between them. */
 const PATIENCE_TICKS = 3;
+/** Under way, by path. */
+const reads = new Map<string, Promise<string>>();
+/** Those of them that did not come back in time. */
+const hanging = new Set<string>();
+const waiting: (() => void)[] = [];
+let underWay = 0;
 
 /**
  * The memory of a process that hangs in the kernel, in a GPU's driver say, can be locked: whoever reads it waits as long.
- * @returns `unknown` after 3 s, and at once for as long as that read has not come back
+ * @returns `unknown` after 3 s, and at once for as long as that read, or two others, have not come back
  */
-export async function readUnlessItHangs(path: string): Promise<string> {
-  if (hanging.has(path)) return 'unknown';
+export function readUnlessItHangs(path: string): Promise<string> {
+  if (hanging.has(path)) return Promise.resolve('unknown');
+  const read = reads.get(path) ?? readInTurn(path).finally(() => reads.delete(path));
+  reads.set(path, read);
+  return read;
+}
+
+async function readInTurn(path: string): Promise<string> {
+  while (underWay >= MOST_READS && hanging.size < MOST_READS) {
+    await new Promise<void>((resolve) => waiting.push(resolve));
+  }
+  if (hanging.size >= MOST_READS) return 'unknown';
+  underWay += 1;
   let timer: NodeJS.Timeout | undefined;
   const reading = readFile(path, 'utf8').finally(() => {
     clearInterval(timer);
     hanging.delete(path);
+    underWay -= 1;
+    waiting.shift()?.();
   });
   const late = new Promise<'unknown'>((resolve) => {
     let ticks = 0;
@@ -181,6 +200,7 @@ export async function readUnlessItHangs(path: string): Promise<string> {
       if (ticks < PATIENCE_TICKS) return;
       clearInterval(timer);
       hanging.add(path);
+      for (const wake of waiting.splice(0)) wake();
       resolve('unknown');
     }, 1_000);
   });

@@ -101,7 +101,7 @@ export async function buildAgent(
   agent.watch.start(OLLAMA_LOOK_MS);
   await startEmbedder(agent, report, log, signal);
   await resumeUnfinished(agent);
-  watchEmbedder(agent, report, signal);
+  watchEmbedder(agent, report, log, signal);
   return {
     agent,
     reporter: report,
@@ -189,7 +189,9 @@ async function startEmbedder(
     (how) => {
       if (how === 'missing') log.warn(agent.embedder.reason() ?? 'the CLIP part is missing');
       else log.info(agent.embedder.process(), `CLIP: ${how}`);
-      if (isLate && how !== 'missing') reporter.embedderCame();
+      if (!isLate || how === 'missing') return;
+      reporter.embedderCame();
+      return resumeUnfinished(agent);
     },
     (error: unknown) => {
       if (!signal.aborted) log.warn({ error: String(error) }, 'CLIP did not start; the rest works');
@@ -210,13 +212,18 @@ async function startEmbedder(
 }
 
 /** An embedder that died by itself is started again, on the CPU; the host then looks where it belongs. */
-function watchEmbedder(agent: Agent, reporter: EdgeReporter, signal: AbortSignal): void {
+function watchEmbedder(agent: Agent, reporter: EdgeReporter, log: AgentRole['log'], signal: AbortSignal): void {
   const timer = setInterval(() => {
     reporter.flush();
     if (agent.fence.isHeld()) return;
-    void agent.embedder.revive(signal).then((revived) => {
-      if (revived) reporter.embedderDied('its process had ended; it runs on the CPU again');
-    });
+    agent.embedder.revive(signal).then(
+      (revived) => {
+        if (revived) reporter.embedderDied('its process had ended; it runs on the CPU again');
+      },
+      (error: unknown) => {
+        if (!signal.aborted) log.warn({ error: String(error) }, 'CLIP could not be looked at');
+      },
+    );
   }, EMBEDDER_LOOK_MS);
   signal.addEventListener('abort', () => clearInterval(timer), { once: true });
 }

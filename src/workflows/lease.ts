@@ -39,6 +39,8 @@ export interface LeaseInput {
 const LOOK_AGAIN = '60s';
 /** An agent that was away for as long as a call waits is asked again after this. */
 const ASK_AGAIN = '5s';
+/** A grace is 10 s. */
+const REVOKED_LOOK_MS = 20_000;
 
 export async function lease(input: LeaseInput): Promise<LeaseState> {
   const one = new Lease(input);
@@ -64,6 +66,8 @@ class Lease {
   private news = false;
   private operations: number;
   private operationEndedAtMs = Date.now();
+  /** The host has said why it has to wait, so it can be had some time. */
+  private canBeHad: boolean;
   private published = '';
   private readonly renewals: { renewal: string; ttlSeconds: number }[] = [];
 
@@ -73,6 +77,7 @@ class Lease {
     this.request = request;
     this.state = carried?.state ?? queuedLease(host, request);
     this.operations = carried?.operations ?? 0;
+    this.canBeHad = carried !== undefined;
     setHandler(signals.releaseLease, () => {
       this.released = true;
     });
@@ -111,7 +116,8 @@ class Lease {
       if (this.state.state !== 'queued') break;
       const { reason, remedy } = whyNot(outcome);
       // What can never be had is not waited for (pain 2). Later it is a GPU that is not seen for a while (law 1).
-      const hopeless = this.operations === 1 && isHopeless(outcome);
+      const hopeless = !this.canBeHad && isHopeless(outcome);
+      this.canBeHad ||= outcome?.status === 'refused' || outcome?.status === 'done';
       this.state = { ...this.state, reason, remedy };
       if (hopeless || this.released) return this.giveBack(hopeless ? reason : WITHDRAWN);
       this.show();
@@ -141,7 +147,9 @@ class Lease {
       // A new run would know nothing of a release that has come.
       if (workflowInfo().continueAsNewSuggested && !this.released) return;
       const leftMs = Math.max(1, this.endsAtMs() - Date.now());
-      await condition(() => this.released || this.news, leftMs, { summary: 'until it expires' });
+      // One that is revoked ends soon, and nobody may say so: what asked for its memory may be gone itself.
+      const lookMs = this.state.state === 'revoked' ? Math.min(leftMs, REVOKED_LOOK_MS) : leftMs;
+      await condition(() => this.released || this.news, lookMs, { summary: 'until it expires' });
       const expired = Date.now() >= this.endsAtMs();
       // A renewal that came in time is heard, also when both are seen together.
       if (!this.released && (!expired || this.renewals.length > 0)) continue;

@@ -1,6 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -44,24 +45,27 @@ describe('the name of a parent', () => {
 });
 
 describe('a read that does not come back', () => {
-  it('is unknown, holds one thread however often it is asked for, and is asked anew once it has come back', async () => {
+  it('is unknown, takes no thread that others need, and is asked anew once it has come back', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'vramflow-test-'));
     try {
       // Opening a pipe for reading waits for whoever writes: as a read of a process whose memory is locked does.
-      const pipe = join(folder, 'environ');
-      execFileSync('mkfifo', [pipe]);
-      expect(await readUnlessItHangs(pipe)).toBe('unknown');
-      const again = Array.from({ length: 8 }, () => readUnlessItHangs(pipe));
-      expect(await Promise.all(again)).toEqual(again.map(() => 'unknown'));
-      expect(await readUnlessItHangs('/proc/self/cmdline')).toContain('node');
-      writeFileSync(pipe, 'it goes on');
+      const pipes = Array.from({ length: 8 }, (_, index) => join(folder, `environ${index}`));
+      execFileSync('mkfifo', pipes);
+      const all = [...pipes, ...pipes].map(readUnlessItHangs);
+      expect(await Promise.all(all)).toEqual(all.map(() => 'unknown'));
+      expect(await readFile('/proc/self/comm', 'utf8')).toContain('node');
+      for (const pipe of pipes.slice(0, 2)) writeFileSync(pipe, 'it goes on');
       let reading = Promise.resolve('');
       await vi.waitFor(async () => {
-        reading = readUnlessItHangs(pipe);
+        reading = readUnlessItHangs(pipes[0] ?? '');
         expect(await Promise.race([reading, pause(50, 'it waits')])).toBe('it waits');
       });
-      writeFileSync(pipe, 'A=1');
+      writeFileSync(pipes[0] ?? '', 'A=1');
       expect(await reading).toBe('A=1');
+      expect(await Promise.all(['cmdline', 'environ'].map((name) => readUnlessItHangs(`/proc/self/${name}`)))).toEqual([
+        expect.stringContaining('node'),
+        expect.stringContaining('PATH='),
+      ]);
     } finally {
       rmSync(folder, { recursive: true });
     }

@@ -11,8 +11,8 @@ import { readHealth, type WireHealth } from './wire.js';
 const LOOK_EVERY_MS = 40;
 /** A process that loads a model may be deaf for a moment. */
 const ANSWER_MS = 2_000;
-/** One that has not said anything for so long hangs; one that says that it is starting may be fetching its model. */
-const DEAF_MS = 30_000;
+/** One that has not said anything for so long hangs. It is deaf while it loads its model, from a slow disk maybe. */
+const DEAF_MS = 300_000;
 /** Lines of the log that an error quotes. */
 const TAIL_LINES = 5;
 
