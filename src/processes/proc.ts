@@ -180,8 +180,11 @@ export function readUnlessItHangs(path: string): Promise<string> {
   return read;
 }
 
+/** A turn comes when another read has ended, and when nobody can wait for that any more. */
+const mustWait = (): boolean => underWay >= MOST_READS && hanging.size < MOST_READS;
+
 async function readInTurn(path: string): Promise<string> {
-  while (underWay >= MOST_READS && hanging.size < MOST_READS) {
+  while (mustWait()) {
     await new Promise<void>((resolve) => waiting.push(resolve));
   }
   if (hanging.size >= MOST_READS) return 'unknown';

@@ -66,7 +66,10 @@ export function testRandomSequences<Profile, Host extends { system: System }>(
               .catch((error: unknown) => [`it broke off: ${String(error)}`]);
             if (problems.length === 0) continue;
             const title = `VRAMFLOW_SEED=${seed} VRAMFLOW_SEQUENCES=1`;
-            failures.push([title, sequences.describe(seed), ...problems].join('\n'));
+            const failure = [title, sequences.describe(seed), ...problems].join('\n');
+            // At once: the run may go on for long, or be ended.
+            console.error(failure);
+            failures.push(failure);
           }
         };
         await Promise.all(hosts.map(work));
