@@ -8,8 +8,10 @@ import { CONTROL_QUEUE, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names
 import { leaseWords, queuedLease } from '../domain/lease.js';
 import { readLeaseState } from './publishedState.js';
 
-/** How often the answer to a renewal is looked for, and how often one that waits is looked at, ms. */
-const LOOK_MS = { renewal: 200, waiting: 300 };
+/** How often the answer to a renewal is looked for, one that waits is looked at, and one that ends, ms. */
+const LOOK_MS = { renewal: 200, waiting: 300, ending: 100 };
+/** For the last words of a lease that is over: its agent may be away for longer. */
+const ENDING_MS = 10_000;
 /** A renewal that nobody has heard by then is given up. */
 const RENEWAL_MS = 30_000;
 
@@ -41,21 +43,28 @@ export interface Leases {
 
 export function createLeases(client: Client, host: string): Leases {
   const handle = (id: string) => client.workflow.getHandle(workflowId.lease(host, id));
+  const begin = (request: LeaseRequest) =>
+    client.workflow.start('lease', {
+      workflowId: workflowId.lease(host, request.id),
+      taskQueue: CONTROL_QUEUE,
+      args: [{ host, request }],
+      memo: { [STATE_MEMO]: queuedLease(host, request) },
+      staticSummary: `${leaseWords(request)} for ${request.holder}`,
+      searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
+    });
   const leases: Leases = {
     async start(request) {
-      try {
-        await client.workflow.start('lease', {
-          workflowId: workflowId.lease(host, request.id),
-          taskQueue: CONTROL_QUEUE,
-          args: [{ host, request }],
-          memo: { [STATE_MEMO]: queuedLease(host, request) },
-          staticSummary: `${leaseWords(request)} for ${request.holder}`,
-          searchAttributes: { [SEARCH_ATTRIBUTES.host]: [host] },
-        });
-      } catch (error) {
-        if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-        const remedy = 'Choose another id, or release that one: vramflow lease release.';
-        throw new LeaseProblem('lease-exists', `There is a lease "${request.id}" already.`, remedy);
+      for (const until = Date.now() + ENDING_MS; ; await pause(LOOK_MS.ending)) {
+        try {
+          await begin(request);
+          return;
+        } catch (error) {
+          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+          // One that was never held is over before its workflow has ended, and its name free a moment later.
+          if (Date.now() < until && (await leases.state(request.id)).state === 'ended') continue;
+          const remedy = 'Choose another id, or release that one: vramflow lease release.';
+          throw new LeaseProblem('lease-exists', `There is a lease "${request.id}" already.`, remedy);
+        }
       }
     },
     state: (id) => readLeaseState(client, workflowId.lease(host, id)).catch(noSuchLease(id)),
