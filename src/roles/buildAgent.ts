@@ -194,7 +194,11 @@ async function startEmbedder(
       return resumeUnfinished(agent);
     },
     (error: unknown) => {
-      if (!signal.aborted) log.warn({ error: String(error) }, 'CLIP did not start; the rest works');
+      const what =
+        agent.embedder.process() === null
+          ? 'did not start; the rest works'
+          : 'works; another process of it does not end';
+      if (!signal.aborted) log.warn({ error: String(error) }, `CLIP ${what}`);
     },
   );
   const waited = new AbortController();
