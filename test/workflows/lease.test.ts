@@ -148,6 +148,7 @@ describe('a lease', { timeout: 120_000 }, () => {
   });
   afterEach(async () => {
     await gpuHost().terminate('the test is over');
+    if (workers.length === 0) await startWorkers();
     for (let n = 1; n <= count; n += 1) await handleOf(`l${n}`).terminate('the test is over').catch(unlessUnknown);
   });
 
@@ -259,10 +260,11 @@ describe('a lease', { timeout: 120_000 }, () => {
   });
 
   it('is renewed by what came before its end, also when both are seen together', async () => {
-    const id = await hold(4);
+    const id = await hold(6);
+    await expect.poll(() => hasSeen(id, 'timerStartedEventAttributes'), { timeout: WAIT_MS }).toBe(true);
     await stopWorkers();
     await handleOf(id).signal(SIGNAL.renewLease, { renewal: 'in time', ttlSeconds: 600 });
-    await expect.poll(() => timerHasFired(id), { timeout: WAIT_MS }).toBe(true);
+    await expect.poll(() => hasSeen(id, 'timerFiredEventAttributes'), { timeout: WAIT_MS }).toBe(true);
     await startWorkers();
     await comesTo(id, { state: 'held', renewal: 'in time', ttlSeconds: 600 });
   });
@@ -313,7 +315,10 @@ async function heard(workflow: ReturnType<typeof gpuHost>, name: string): Promis
     .filter((event) => event.workflowExecutionSignaledEventAttributes?.signalName === name).length;
 }
 
-async function timerHasFired(id: string): Promise<boolean> {
+async function hasSeen(
+  id: string,
+  event: 'timerStartedEventAttributes' | 'timerFiredEventAttributes',
+): Promise<boolean> {
   const { events } = await handleOf(id).fetchHistory();
-  return events?.some((event) => event.timerFiredEventAttributes) ?? false;
+  return events?.some((one) => one[event]) ?? false;
 }

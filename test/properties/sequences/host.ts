@@ -26,12 +26,17 @@ const PATIENCE_MS = 10_000;
 /** An embedding of CLIP ViT-B/32. */
 const DIMENSION = 512;
 
+interface Caller {
+  leaving: AbortController;
+  patience: NodeJS.Timeout | undefined;
+}
+
 export class RandomHost {
   /** Strangers of this sequence. */
   private strangers: { process: GpuProcess; gpu: string }[] = [];
   private running = new Set<Promise<void>>();
   private handles: WorkflowHandle[] = [];
-  private leaving: AbortController[] = [];
+  private callers = new Set<Caller>();
   /** Requests that faults of this sequence keep for ever, less the callers who lost their patience. */
   private hangs = 0;
   private trace: Trace = emptyTrace();
@@ -95,8 +100,7 @@ export class RandomHost {
     faults.clear();
     for (const { process } of this.strangers) void gpuHost.end(process);
     this.strangers = [];
-    if (!isCalm) for (const leaving of this.leaving) leaving.abort();
-    this.leaving = [];
+    if (!isCalm) for (const { leaving } of this.callers) leaving.abort();
     if (!ollama.running) void ollama.start();
     this.endOrphans();
   }
@@ -145,7 +149,7 @@ export class RandomHost {
         return;
       case 'fault':
         this.disturbed();
-        if (action.name === 'generate-hang') this.hangs += 1;
+        if (action.name === 'generate-hang') this.somebodyWillHang();
         simulator.faults.set(action.name, action.params);
         return;
       case 'clear-faults':
@@ -232,7 +236,8 @@ export class RandomHost {
   }
 
   private async generate(action: Action & { do: 'generate' }): Promise<void> {
-    const { leaving, patience } = this.caller();
+    const caller = this.caller();
+    const { leaving } = caller;
     const asked: Generated = {
       model: this.models[action.model] ?? '',
       fromMs: Date.now(),
@@ -252,24 +257,38 @@ export class RandomHost {
     } catch (error) {
       asked.error = { code: 'no-answer', message: String(error) };
     } finally {
-      clearTimeout(patience);
+      this.gone(caller);
     }
     asked.left = leaving.signal.aborted;
     asked.toMs = Date.now();
     this.trace.generated.push(asked);
   }
 
-  private caller(): { leaving: AbortController; patience: NodeJS.Timeout | undefined } {
-    const leaving = new AbortController();
-    this.leaving.push(leaving);
-    if (this.hangs === 0) return { leaving, patience: undefined };
-    const leave = (): void => {
+  private caller(): Caller {
+    const caller: Caller = { leaving: new AbortController(), patience: undefined };
+    this.callers.add(caller);
+    if (this.hangs > 0) this.losePatienceLater(caller);
+    return caller;
+  }
+
+  private gone(caller: Caller): void {
+    clearTimeout(caller.patience);
+    this.callers.delete(caller);
+  }
+
+  /** It may be one who has asked already. */
+  private somebodyWillHang(): void {
+    this.hangs += 1;
+    for (const caller of this.callers) this.losePatienceLater(caller);
+  }
+
+  private losePatienceLater(caller: Caller): void {
+    caller.patience ??= setTimeout(() => {
       if (this.hangs <= 0)
         this.trace.seen.push(`a caller got no answer in ${PATIENCE_MS} ms, and no fault explains it`);
       this.hangs -= 1;
-      leaving.abort();
-    };
-    return { leaving, patience: setTimeout(leave, PATIENCE_MS) };
+      caller.leaving.abort();
+    }, PATIENCE_MS);
   }
 
   /** M8: whatever moves, an embedding is valid, and equal to the first one within tolerance. */
@@ -292,19 +311,19 @@ export class RandomHost {
     const call: DirectCall = { model: this.models[model] ?? '', fromMs: Date.now(), toMs: Number.POSITIVE_INFINITY };
     this.trace.direct.push(call);
     this.disturbed();
-    const { leaving, patience } = this.caller();
+    const caller = this.caller();
     const body = what === 'unload' ? { keep_alive: 0 } : { prompt: 'hello' };
     try {
       const answer = await fetch(`${this.system.simulator.info.ollama}/api/generate`, {
         method: 'POST',
         body: JSON.stringify({ model: call.model, stream: false, ...body }),
-        signal: leaving.signal,
+        signal: caller.leaving.signal,
       });
       await answer.text();
     } catch {
       // Ollama may be away, or the sequence over: what a stranger is told is not judged.
     } finally {
-      clearTimeout(patience);
+      this.gone(caller);
     }
     call.toMs = Date.now();
     this.disturbed();
