@@ -68,7 +68,7 @@ export async function loadModel(agent: Agent, call: StepCall, signal: AbortSigna
       });
     }
     agent.uses.touch(step.tenant);
-    agent.watch.markProven(step.tenant);
+    agent.markProven(step.tenant);
     agent.setError(step.tenant, null);
     agent.reclaims.cancel(step.tenant);
     const whole = isWhole(loaded) ? 'size_vram is size' : 'partly or wholly on the CPU, as allowed';
@@ -105,7 +105,7 @@ async function proveIsThere(
   const allowCpu = step.kind === 'load' && step.allowCpu;
   if (!allowCpu && !isWhole(listed)) throw failure(FAILURE.premiseGone, `${model} is not whole on the GPU any more`);
   agent.uses.touch(step.tenant);
-  agent.watch.markProven(step.tenant);
+  agent.markProven(step.tenant);
   // An unload that was cut short has not happened: its promise is taken back by the probe.
   agent.reclaims.cancel(step.tenant);
   const begun = agent.unfinished.of(step.tenant);

@@ -105,6 +105,7 @@ export function pidsOf(parts: Pick<ObservedParts, 'sample' | 'watch'>, tenant: s
 function attribution({ sample, watch }: Pick<ObservedParts, 'sample' | 'watch'>) {
   const models = watch
     .resident()
+    .filter((listed) => !isCrashed({ sample, watch }, listed))
     .map(({ id, model: { sizeMb, vramMb }, proven }) => ({ id, sizeMb, vramMb, settled: proven }));
   const gpus = sample.gpus.map((gpu) => ({ id: gpu.uuid, usedMb: gpu.usedMb }));
   return attributeModels(models, gpus, processesOf(sample));
@@ -162,10 +163,14 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
 const COMING_MS = 60_000;
 
 /** Ollama goes on listing a model whose runner has crashed; the driver knows better. */
-function isCrashed({ sample }: ObservedParts, { model, residentForMs, proven }: ListedModel): boolean {
+function isCrashed(
+  { sample, watch }: Pick<ObservedParts, 'sample' | 'watch'>,
+  { id, model, residentForMs, proven }: ListedModel,
+): boolean {
   if ((!proven && residentForMs < COMING_MS) || sample.stale) return false;
   const gpus = sample.gpus.map((gpu) => ({ id: gpu.uuid, usedMb: gpu.usedMb }));
-  return isGhost(model.vramMb, gpus, processesOf(sample));
+  const ofOthers = watch.resident().flatMap((one) => (one.id === id || one.runner === null ? [] : [one.runner]));
+  return isGhost(model.vramMb, gpus, processesOf(sample), ofOthers);
 }
 
 function stateOf(

@@ -1,6 +1,7 @@
 import { normalName, type Ollama, type ResidentModel } from '../adapters/ollama/ollama.js';
 import { modelTenant } from '../contracts/names.js';
 import type { DriverObservation } from '../contracts/residency.js';
+import { followRunners } from '../domain/ollamaRunners.js';
 import type { OllamaServer } from './ollamaServer.js';
 
 /** What changed between two looks at Ollama. */
@@ -22,6 +23,8 @@ export interface ListedModel {
   residentForMs: number;
   /** It has answered since it was listed. */
   proven: boolean;
+  /** The pid of its runner, once that is known for certain; it may have ended since. */
+  runner: number | null;
 }
 
 const CHECK_TIMEOUT_MS = 2_000;
@@ -34,6 +37,7 @@ export class OllamaWatch {
   private expiries = new Map<string, number>();
   private since = new Map<string, number>();
   private readonly proven = new Set<string>();
+  private runners: ReadonlyMap<string, number> = new Map();
   private version: string | null = null;
   private reason: string | null = 'not asked yet';
   private wasAway = false;
@@ -87,8 +91,14 @@ export class OllamaWatch {
     return this.models.map((model) => {
       const id = modelTenant(model.name);
       const residentForMs = this.now() - (this.since.get(id) ?? this.now());
-      return { id, model, residentForMs, proven: this.proven.has(id) };
+      return { id, model, residentForMs, proven: this.proven.has(id), runner: this.runners.get(id) ?? null };
     });
+  }
+
+  /** The driver lists these runners. */
+  seeRunners(pids: number[]): void {
+    const onGpus = this.resident().filter(({ model }) => model.vramMb > 0);
+    this.runners = followRunners(this.runners, onGpus, pids);
   }
 
   /** The model has answered: from now on it has arrived for certain. */

@@ -132,13 +132,19 @@ function byPid(processes: VramProcess[]): Map<number, VramProcess[]> {
   return result;
 }
 
-/** A model whose memory is nowhere: no runner on the list, and no unexplained memory that could be its own. */
+/**
+ * A model whose memory is nowhere: every runner on the list is that of another one, and no unexplained memory could be
+ * its own.
+ * @param ofOthers the pids of the runners that are known as those of other models
+ */
 export function isGhost(
   vramMb: number,
   gpus: { id: string; usedMb: number | null }[],
   processes: VramProcess[] | null,
+  ofOthers: number[] = [],
 ): boolean {
-  if (vramMb <= 0 || processes === null || processes.some(isRunner)) return false;
+  if (vramMb <= 0 || processes === null) return false;
+  if (processes.some((process) => isRunner(process) && !ofOthers.includes(process.pid))) return false;
   if (gpus.some((gpu) => gpu.usedMb === null)) return false;
   const used = gpus.reduce((sum, gpu) => sum + (gpu.usedMb ?? 0), 0);
   const explained = processes.reduce((sum, process) => sum + (process.usedMb ?? 0), 0);

@@ -53,6 +53,17 @@ describe('who holds what', () => {
     expect(isGhost(13_117, ONE, [left])).toBe(true);
   });
 
+  it('has nothing when the only runner is that of another model, and no other memory could be its own', () => {
+    const gpu = (usedMb: number | null) => [{ id: 'g0', usedMb }];
+    expect(isGhost(10_000, gpu(12_000), [runner(1, 11_500)])).toBe(false);
+    expect(isGhost(10_000, gpu(12_000), [runner(1, 11_500)], [1])).toBe(true);
+    expect(isGhost(10_000, gpu(12_000), [runner(1, 11_500), runner(2, 400)], [1])).toBe(false);
+    expect(isGhost(10_000, gpu(22_000), [runner(1, 11_500)], [1])).toBe(false);
+    expect(isGhost(10_000, gpu(12_000), [runner(1, null)], [1])).toBe(false);
+    expect(isGhost(10_000, gpu(null), [runner(1, 11_500)], [1])).toBe(false);
+    expect(isGhost(10_000, gpu(12_000), null, [1])).toBe(false);
+  });
+
   it('matches each model with the runner nearest in size', () => {
     const found = attributeModels([model('small', 4_000), model('big', 12_000)], ONE, [
       runner(1, 4_300),

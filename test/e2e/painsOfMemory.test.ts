@@ -85,6 +85,24 @@ describe('pains of other products: whose memory is when free', { timeout: 60_000
     expect(entriesOf(since(), 'load-end').map((end) => end.outcome)).toEqual(['loaded']);
   });
 
+  it('pain 3: a crashed model that Ollama still lists beside another one is loaded anew by an operation', async () => {
+    await system.json(['model', 'load', MIDDLE]);
+    await system.until('its runner is listed', ({ processes }) =>
+      (processes ?? []).some(({ owner }) => owner === `model/${MIDDLE}`),
+    );
+    await system.json(['model', 'load', SMALL]);
+    system.simulator.ollama.crashRunner(MIDDLE);
+    await system.until('it is known to be gone', ({ tenants }) =>
+      tenants.some(({ id, state }) => id === `model/${MIDDLE}` && state === 'absent'),
+    );
+    const since = fromNow(system);
+    await system.json(['generate', MIDDLE, 'hello']);
+    const [loaded] = entriesOf(since(), 'load-start');
+    expect(loaded?.model).toBe(MIDDLE);
+    const operations = (await system.journal()).filter(({ type }) => type === 'operation');
+    expect(operations.at(-1)?.message).toContain(`load model/${MIDDLE}`);
+  });
+
   it('pain 3: a runner that dies under a request: the request fails clearly, and the next one loads the model anew', async () => {
     await system.json(['model', 'load', MIDDLE]);
     system.simulator.faults.set('runner-crash', { model: MIDDLE, count: 1 });

@@ -41,13 +41,13 @@ export function outcomesAreTrue(evidence: Evidence): string[] {
   return complaints;
 }
 
-/** The models that Ollama had at a moment of the wall clock; one whose unload had begun is no more there. */
+/** The models that Ollama had at a moment of the wall clock; one whose unload had begun or whose runner had crashed is no more there. */
 function loadedAt({ record }: Evidence, at: number): Set<string> {
   const loaded = new Set<string>();
   for (const entry of record) {
     if (wall(entry) > at) break;
     if (isOf('load-end')(entry) && entry.outcome === 'loaded') loaded.add(entry.model);
-    if (isOf('unload-start', 'gone')(entry)) loaded.delete(entry.model);
+    if (isOf('unload-start', 'gone', 'runner-crashed')(entry)) loaded.delete(entry.model);
     if (entry.kind === 'ollama-stopped') loaded.clear();
   }
   return loaded;
