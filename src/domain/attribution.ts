@@ -147,7 +147,8 @@ export function isGhost(
   if (processes.some((process) => isRunner(process) && !ofOthers.includes(process.pid))) return false;
   if (gpus.some((gpu) => gpu.usedMb === null)) return false;
   const used = gpus.reduce((sum, gpu) => sum + (gpu.usedMb ?? 0), 0);
-  const explained = processes.reduce((sum, process) => sum + (process.usedMb ?? 0), 0);
+  // One whose name the driver does not tell may be its runner.
+  const explained = processes.reduce((sum, { name, usedMb }) => sum + (name === UNNAMED ? 0 : (usedMb ?? 0)), 0);
   return used - explained < vramMb / 2;
 }
 

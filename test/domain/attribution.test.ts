@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
+import { UNNAMED } from '../../src/contracts/names.js';
 import {
   attributeModels,
   foreignMb,
@@ -60,6 +61,8 @@ describe('who holds what', () => {
     expect(isGhost(10_000, gpu(12_000), [runner(1, 11_500), runner(2, 400)], [1])).toBe(false);
     expect(isGhost(10_000, gpu(22_000), [runner(1, 11_500)], [1])).toBe(false);
     expect(isGhost(10_000, gpu(12_000), [runner(1, null)], [1])).toBe(false);
+    expect(isGhost(10_000, gpu(22_000), [runner(1, 11_500), runner(2, 10_000, 'g0', 'game')], [1])).toBe(true);
+    expect(isGhost(10_000, gpu(22_000), [runner(1, 11_500), runner(2, 10_000, 'g0', UNNAMED)], [1])).toBe(false);
     expect(isGhost(10_000, gpu(null), [runner(1, 11_500)], [1])).toBe(false);
     expect(isGhost(10_000, gpu(12_000), null, [1])).toBe(false);
   });
