@@ -87,6 +87,14 @@ export class EmbedderSwitch {
     }, signal);
   }
 
+  /** Ends what the agent has, in charge or not. */
+  async end(): Promise<void> {
+    const { launcher } = this;
+    if (launcher === null) return;
+    const signal = AbortSignal.timeout(END_MS);
+    for (const process of await launcher.running()) await launcher.end(process, { signal, graceMs: END_GRACE_MS });
+  }
+
   private startOnCpu(launcher: EmbedderLauncher, signal: AbortSignal): Promise<EmbedderProcess> {
     const bounded = AbortSignal.any([signal, timeLimit(START_MS)]);
     const onProgress = (line: string): void => {

@@ -45,8 +45,8 @@ export interface WaitingLease {
 /** Asks the host for a mode: the `switchMode` signal, the way in for programs that do not wait. */
 export interface SwitchMode {
   mode: string;
-  /** Names the request; the same id twice is one request. */
-  request: string;
+  /** Names the request; the same id twice is one request. Without it each signal is one. */
+  request?: string;
   requestedBy?: string;
 }
 

@@ -29,7 +29,8 @@ export interface Turns {
 }
 
 export type TurnEvent =
-  | { kind: 'request'; request: TurnRequest }
+  /** `isUnknown`: the configuration has nothing of that name, so that it will be refused in its turn and takes no place. */
+  | { kind: 'request'; request: TurnRequest; isUnknown?: boolean }
   | { kind: 'release'; operation: OperationRef }
   | { kind: 'refuse-epoch'; operation: OperationRef; highest: Epochs }
   | { kind: 'devices'; devices: string[]; highest: Epochs };
@@ -58,7 +59,7 @@ interface Reduced {
 function reduce(turns: Turns, event: TurnEvent, nowMs: number): Reduced {
   switch (event.kind) {
     case 'request':
-      return request(turns, event.request, nowMs);
+      return request(turns, event, nowMs);
     case 'release':
       return grantWhatCanBe(
         {
@@ -79,7 +80,8 @@ function reduce(turns: Turns, event: TurnEvent, nowMs: number): Reduced {
   }
 }
 
-function request(turns: Turns, asked: TurnRequest, nowMs: number): Reduced {
+function request(turns: Turns, event: Extract<TurnEvent, { kind: 'request' }>, nowMs: number): Reduced {
+  const { request: asked, isUnknown = false } = event;
   const holder = turns.held.find((turn) => isSame(turn.operation, asked.operation));
   if (holder) return { turns, commands: [{ kind: 'grant', operation: holder.operation, epochs: holder.epochs }] };
   const known =
@@ -89,7 +91,8 @@ function request(turns: Turns, asked: TurnRequest, nowMs: number): Reduced {
 
   const commands: TurnCommand[] = [];
   let { queue, released, newestMode } = turns;
-  if (asked.goal.kind === 'mode') {
+  if (asked.goal.kind === 'mode' && !isUnknown) {
+    const { mode } = asked.goal;
     const startedAtMs = asked.startedAtMs ?? nowMs;
     // M11: the one that was started last counts, whichever asks first. One from the future: the clock was set back.
     if (newestMode !== undefined && newestMode.startedAtMs > startedAtMs && newestMode.startedAtMs <= nowMs) {
@@ -99,15 +102,17 @@ function request(turns: Turns, asked: TurnRequest, nowMs: number): Reduced {
       };
     }
     newestMode = { operation: asked.operation, startedAtMs };
-    // M11: a newer mode switch supersedes the queued ones, and tells a running one, which gives up its load.
-    const older = queue.filter((turn) => turn.goal.kind === 'mode');
-    queue = queue.filter((turn) => turn.goal.kind !== 'mode');
+    // M11: a newer mode switch supersedes the queued ones, and tells a running one, which gives up its load. One to the
+    // same mode goes on: a caller that asks again would make it begin its load again and again.
+    const isOther = ({ goal }: TurnRequest): boolean => goal.kind === 'mode' && goal.mode !== mode;
+    const older = queue.filter(isOther);
+    queue = queue.filter((turn) => !isOther(turn));
     // A request of theirs that comes again is older than this one, and must not supersede it in its turn.
     released = remembering(
       released,
       older.map((turn) => turn.operation),
     );
-    const running = turns.held.filter((turn) => turn.goal.kind === 'mode');
+    const running = turns.held.filter(isOther);
     for (const turn of [...older, ...running]) {
       commands.push({ kind: 'supersede', operation: turn.operation, by: asked.operation });
     }

@@ -16,7 +16,7 @@ import { createReservationActivities } from '../activities/reservations.js';
 import { createServiceActivities } from '../activities/services.js';
 import type { Agent } from '../agent/agent.js';
 import { createEndpoint } from '../agent/endpoint.js';
-import { lockFolder } from '../agent/lock.js';
+import { lockFolder, SecondAgent } from '../agent/lock.js';
 import { OnDemand } from '../agent/onDemand.js';
 import { StateFile } from '../agent/stateFile.js';
 import { ensureToken } from '../agent/token.js';
@@ -33,6 +33,7 @@ import { buildAgent } from './buildAgent.js';
 import { connect } from './connection.js';
 import { register, wakeHost, watchHost } from './hostChain.js';
 import { hostIntents } from './hostIntents.js';
+import { reapRemoved } from './reapRemoved.js';
 import { WORKER_TUNING } from './tuning.js';
 
 export interface AgentRole {
@@ -81,7 +82,13 @@ export async function runAgent(role: AgentRole): Promise<void> {
     clientWhenThere = client;
     const registration = { instance, lockDomain: `${hostname()}:${folder}` };
     const chain = { client, host: config.host, log, signal };
-    await register(chain, registration);
+    await register(chain, registration).catch(async (error: unknown) => {
+      // It may have started CLIP, which outlives its agent; nobody would use this one, nor end it.
+      if (error instanceof SecondAgent) await agent.embedder.end();
+      throw error;
+    });
+    // Only now: another agent of this host may have other services.
+    await reapRemoved({ config, folder, journal: agent.journal, log, signal });
     connectReporter(async (edge) => {
       await client.withDeadline(Date.now() + 10_000, () => signalHost(client, config.host, SIGNAL.edge, [edge]));
     });

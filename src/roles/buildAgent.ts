@@ -23,7 +23,6 @@ import { isLeftBehind, isOllamas } from '../domain/attribution.js';
 import { findProcesses } from '../processes/proc.js';
 import type { AgentRole } from './agent.js';
 import { buildServices } from './buildServices.js';
-import { reapRemoved } from './reapRemoved.js';
 
 const DENSE_PERIOD_MS = 100;
 const RING_SIZE = 600;
@@ -89,7 +88,6 @@ export async function buildAgent(
       .sampleAfter(Number.NEGATIVE_INFINITY, { signal, boundMs: FIRST_SAMPLE_MS })
       .catch((error: unknown) => log.warn({ error: String(error) }, 'the GPUs could not be read yet'));
   }
-  await reapRemoved({ config, folder, journal: agent.journal, log, signal });
   findOwners(agent, descendants.look, signal, log);
   services.onNews((news) => {
     report.service(news);

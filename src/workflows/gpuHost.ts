@@ -13,6 +13,7 @@ import {
   setHandler,
   upsertMemo,
   upsertSearchAttributes,
+  uuid4,
   workflowInfo,
 } from '@temporalio/workflow';
 import {
@@ -30,6 +31,7 @@ import { isModel, SEARCH_ATTRIBUTES, workflowId } from '../contracts/names.js';
 import type { AgentView, Epochs, Intents, OperationOutcome, OperationRef } from '../contracts/operation.js';
 import type { HostPolicy } from '../contracts/policy.js';
 import type { HostObservation } from '../contracts/residency.js';
+import { checkGoal } from '../domain/checkGoal.js';
 import { describeHost, type RecentOperation } from '../domain/describeHost.js';
 import { afterEdge, afterOperation, intentsAtFirst, noIntents } from '../domain/intents.js';
 import { isOfMemory, joined, left, mayMakeRoom } from '../domain/leaseQueue.js';
@@ -146,7 +148,10 @@ class Host {
   }
 
   private listen(): void {
-    setHandler(signals.requestTurn, (request) => this.turnEvent({ kind: 'request', request }));
+    setHandler(signals.requestTurn, (request) => {
+      const isUnknown = this.policy !== null && checkGoal(request.goal, this.policy) !== null;
+      this.turnEvent({ kind: 'request', request, isUnknown });
+    });
     setHandler(signals.refuseEpoch, ({ operation, highest }) =>
       this.turnEvent({ kind: 'refuse-epoch', operation, highest }),
     );
@@ -282,7 +287,7 @@ class Host {
     }
   }
 
-  private async startMode({ mode, request, requestedBy }: SwitchMode): Promise<void> {
+  private async startMode({ mode, request = uuid4(), requestedBy }: SwitchMode): Promise<void> {
     if (!REQUEST_NAME.test(request)) {
       log.warn('a switchMode signal is not heard: its request is no name of at most 200 letters', { mode });
       return;

@@ -1,5 +1,5 @@
 import { WorkflowExecutionAlreadyStartedError, WorkflowIdReusePolicy } from '@temporalio/common';
-import { ParentClosePolicy, startChild } from '@temporalio/workflow';
+import { log, ParentClosePolicy, startChild } from '@temporalio/workflow';
 import { SEARCH_ATTRIBUTES } from '../contracts/names.js';
 import type { OperationInput } from '../contracts/operation.js';
 import type { modeTransition } from './modeTransition.js';
@@ -21,5 +21,6 @@ export async function startOperation(
     });
   } catch (error) {
     if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+    log.info('an operation was asked for before: the same request again changes nothing', { workflowId });
   }
 }

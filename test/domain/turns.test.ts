@@ -117,7 +117,8 @@ describe('the end of an operation', () => {
 });
 
 describe('a newer mode switch (M11)', () => {
-  const mode = (name: string, priority = 50) => ask(name, { goal: MODE, priority });
+  /** Each run goes to a mode of its own. */
+  const mode = (name: string, priority = 50) => ask(name, { goal: { kind: 'mode', mode: `mode ${name}` }, priority });
 
   it('tells the running one, and takes the place of those that wait', () => {
     expect(after(HOST, mode('a'), mode('b')).said).toEqual(['supersede a by b', 'successor waits, a']);
@@ -127,12 +128,29 @@ describe('a newer mode switch (M11)', () => {
     expect(turns.queue.map((turn) => turn.operation.runId)).toEqual(['b']);
   });
 
+  it('to the same mode lets the running one and the waiting ones go on: a caller that asks again undoes nothing', () => {
+    const same = (name: string) => ask(name, { goal: MODE });
+    const { all, turns } = after(HOST, same('a'), same('b'), same('c'));
+    expect(all.filter((said) => said.startsWith('supersede'))).toEqual([]);
+    expect(turns.queue.map((turn) => turn.operation.runId)).toEqual(['b', 'c']);
+    const { said } = after(HOST, same('a'), same('b'), mode('c'));
+    expect(said.slice(0, 2)).toEqual(['supersede b by c', 'supersede a by c']);
+  });
+
+  it('that the configuration does not know takes no place: it is refused in its turn', () => {
+    const unknown: TurnEvent = { ...mode('b'), isUnknown: true } as TurnEvent;
+    const { said, turns } = after(HOST, mode('a'), unknown);
+    expect(said).toEqual(['successor waits, a']);
+    expect(turns.newestMode?.operation.runId).toBe('a');
+  });
+
   it('leaves other operations alone', () => {
     expect(after(HOST, ask('x'), ask('y'), mode('a')).all.filter((said) => said.startsWith('supersede'))).toEqual([]);
   });
 
   it('is the one that was started last, whichever asks first, also after that one has ended', () => {
-    const started = (name: string, startedAtMs: number) => ask(name, { goal: MODE, startedAtMs });
+    const started = (name: string, startedAtMs: number) =>
+      ask(name, { goal: { kind: 'mode', mode: `mode ${name}` }, startedAtMs });
     expect(after(HOST, started('b', -1), started('a', -2)).said).toEqual(['supersede a by b']);
     const { said, turns } = after(HOST, started('b', -1), release('b'), started('a', -2), started('a', -2));
     expect(said).toEqual([]);

@@ -69,6 +69,27 @@ describe('concurrent operations on one host', { timeout: 60_000 }, () => {
     expect(await system.status()).toMatchObject({ execution_mode: 'autopilot', vlm_state: 'unloaded' });
   });
 
+  it('M11: neither a repeated switch nor one to a mode that is not known undoes the one that is under way', async () => {
+    await system.json(['mode', 'autopilot']);
+    const since = fromNow(system);
+    const running = system.json<Printed>(['mode', 'recording']);
+    await isLoading(system, VLM);
+    // As a person sends it in the Web UI: without an id, and twice.
+    const host = system.client.workflow.getHandle(workflowId.gpuHost(system.host));
+    for (const mode of ['recroding', 'recording', 'recording']) await host.signal(SIGNAL.switchMode, { mode });
+    const repeated = await system.json<Printed>(['mode', 'recording']);
+    expect((await running).outcome).toMatchObject({ status: 'done' });
+    expect(repeated.outcome).toMatchObject({ status: 'done', steps: [] });
+    await isQuiet(system);
+    expect(entriesOf(since(), 'load-end', { model: VLM }).map((end) => end.outcome)).toEqual(['loaded']);
+    const told = (await system.journal('operation')).slice(-4).map(({ message }) => message);
+    expect(told.map((message) => message.replace(/: move.*/, ': moved'))).toEqual([
+      'mode recording: moved',
+      ...Array.from({ length: 3 }, () => 'mode recording: it was true already'),
+    ]);
+    expect(await system.status()).toMatchObject({ execution_mode: 'recording', vlm_state: 'loaded' });
+  });
+
   it('M11: a mode that waits behind another operation is superseded while it waits, visibly', async () => {
     const first = await startOperation(system, loadOf(OTHER));
     await isLoading(system, OTHER);

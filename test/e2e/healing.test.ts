@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { signalHost } from '../../src/activities/control.js';
+import { endLeftEmbedders } from '../../src/cli/leftEmbedders.js';
 import { SIGNAL } from '../../src/contracts/messages.js';
 import { workflowId } from '../../src/contracts/names.js';
 import type { Status } from '../../src/contracts/status.js';
@@ -121,6 +122,9 @@ describe('operations that are ended from outside', { timeout: 60_000 }, () => {
     onTestFinished(() => otherFolder.kill());
     expect(await otherFolder.ended).toBe(4);
     expect(otherFolder.log()).toMatch(new RegExp(`host ${system.host} has an agent already`));
+    // Its CLIP would outlive it, and nobody would use it.
+    const left = await endLeftEmbedders(join(system.folder, 'other'));
+    expect(left).toEqual([]);
     expect((await system.status()).agent).toMatchObject({ instance: agent.instance, pid: agent.pid });
     expect(changesIn(since()).filter(({ kind }) => kind !== 'process-start' && kind !== 'process-end')).toEqual([]);
     expect((await system.json<Printed>(['model', 'load', SMALL])).outcome.status).toBe('done');

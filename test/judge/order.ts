@@ -78,9 +78,13 @@ export function newestSwitchWins({ runs, trace, mode }: Pick<Evidence, 'runs' | 
     .filter((one) => !switches.some((other) => other.runId !== one.runId && other.startedMs >= one.startedMs))
     .map(({ workflowId }) => `M11: ${workflowId} was superseded, and no switch was started after it`);
   const done = switches.filter(({ outcome }) => outcome?.status === 'done');
-  for (const { workflowId, startedMs, grantedMs } of done) {
+  for (const { workflowId, mode, startedMs, grantedMs } of done) {
     const newer = switches.find(
-      (other) => other.startedMs > startedMs && other.askedMs !== null && other.askedMs < (grantedMs ?? 0) - SLACK_MS,
+      (other) =>
+        other.mode !== mode &&
+        other.startedMs > startedMs &&
+        other.askedMs !== null &&
+        other.askedMs < (grantedMs ?? 0) - SLACK_MS,
     );
     if (newer !== undefined) complaints.push(`M11: ${workflowId} was carried out after ${newer.workflowId} had come`);
   }

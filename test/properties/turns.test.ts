@@ -68,7 +68,7 @@ class World {
       case 'ask': {
         const operation = { workflowId: `w${this.asked.length}`, runId: `r${this.asked.length}` };
         const goal: TurnRequest['goal'] = move.mode
-          ? { kind: 'mode', mode: 'recording' }
+          ? { kind: 'mode', mode: move.priority < 50 ? 'recording' : 'autopilot' }
           : { kind: 'model', tenant: 'model/a', verb: 'load', demand: false };
         const request = { operation, devices: move.devices, goal, requestedBy: 'a test', priority: move.priority };
         this.asked.push(request);
@@ -182,11 +182,13 @@ class World {
     }
     if (told.length === 0) return;
     must(event.kind === 'request', 'only a request supersedes');
-    const modes = [...before.held, ...before.queue].filter((turn) => turn.goal.kind === 'mode');
+    const modeOf = ({ goal }: TurnRequest): string | null => (goal.kind === 'mode' ? goal.mode : null);
+    const asked = event.kind === 'request' ? modeOf(event.request) : null;
+    const modes = [...before.held, ...before.queue].filter((turn) => ![null, asked].includes(modeOf(turn)));
     const names = (list: { operation: OperationRef }[]) => list.map(({ operation }) => operation.runId).sort();
     must(String(names(told)) === String(names(modes)), 'every older mode switch is told');
-    const waiting = this.turns.queue.filter((turn) => turn.goal.kind === 'mode');
-    must(waiting.length <= 1, 'one mode switch waits at the most');
+    const waiting = new Set(this.turns.queue.map(modeOf).filter((mode) => mode !== null));
+    must(waiting.size <= 1, 'switches to one mode wait at the most');
   }
 }
 
