@@ -1,6 +1,6 @@
 /** One source of values (a file, the environment, the flags), and how sources lie on top of each other. */
 import { resolve } from 'node:path';
-import { formatPath, type KeyPath } from './keyPath.js';
+import { formatPath, type KeyPath, parsePath } from './keyPath.js';
 import { fullModelName, VLM_ALIAS } from './modelName.js';
 import { type Origin, type Problem, problemAt } from './problem.js';
 import { isFilePath, isSection } from './schemaWalk.js';
@@ -78,6 +78,22 @@ const namesModels = (path: KeyPath): boolean =>
 
 const absolute = (path: string, folder: string, homeDir: string): string =>
   path === '~' || path.startsWith('~/') ? resolve(homeDir, path.slice(2)) : resolve(folder, path);
+
+/** The layer without the keys that `keeps` refuses, and what is below these, as if nobody had written them. */
+export function keepOnly(layer: Layer, keeps: (path: KeyPath) => boolean): Layer {
+  const isKept = (path: KeyPath) => path.every((_, index) => keeps(path.slice(0, index + 1)));
+  const origins = new Map([...layer.origins].filter(([key]) => isKept(parsePath(key) ?? [])));
+  return { ...layer, tree: pruned(layer.tree, [], keeps), origins };
+}
+
+function pruned(tree: Tree, at: KeyPath, keeps: (path: KeyPath) => boolean): Tree {
+  return Object.fromEntries(
+    Object.entries(tree)
+      .map(([key, value]) => ({ key, value, path: [...at, key] }))
+      .filter(({ path }) => keeps(path))
+      .map(({ key, value, path }) => [key, isTree(value) ? pruned(value, path, keeps) : value]),
+  );
+}
 
 /** Later layers win; maps merge key by key, everything else is replaced. */
 export function mergeLayers(layers: readonly Layer[]): Layer {
