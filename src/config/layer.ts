@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { formatPath, type KeyPath, parsePath } from './keyPath.js';
 import { fullModelName, VLM_ALIAS } from './modelName.js';
 import { type Origin, type Problem, problemAt } from './problem.js';
-import { isFilePath, isSection } from './schemaWalk.js';
+import { isFilePath, isSection, namesFilePaths } from './schemaWalk.js';
 
 export type Value = string | number | boolean | bigint | null | Value[] | Tree;
 export interface Tree {
@@ -14,7 +14,7 @@ export interface Layer {
   tree: Tree;
   /** Where each key, section or value, was written; by formatted key path. */
   origins: Map<string, Origin>;
-  /** Full names of models → as they were written, where that is not the same. */
+  /** Full names of models, and paths that are keys → as they were written, where that is not the same. */
   written: Map<string, string>;
 }
 
@@ -35,13 +35,19 @@ interface Reading {
  * Brings values as written into one form: full model names, absolute paths, and an empty section
  * (`models:` with every line below commented out) as an empty map.
  */
-export function layerOf(written: Tree, reading: Reading): Layer {
+export function layerOf(values: Tree, reading: Reading): Layer {
   const origins = new Map<string, Origin>();
   const asWritten = new Map<string, string>();
-  const fullName = (name: string): string => {
-    const full = fullModelName(name);
-    if (full !== name) asWritten.set(full, name);
+  const inOneForm = (form: (text: string) => string, written: string): string => {
+    const full = form(written);
+    if (full !== written) asWritten.set(full, written);
     return full;
+  };
+  const { folder, homeDir } = reading;
+  const fullPath = (path: string): string => (folder === undefined ? path : absolute(path, folder, homeDir));
+  const fullKey = (key: string, section: KeyPath): string => {
+    if (namesModels(section) && key !== VLM_ALIAS) return inOneForm(fullModelName, key);
+    return namesFilePaths(section) && key !== '' ? inOneForm(fullPath, key) : key;
   };
 
   const normalise = (value: Value, from: KeyPath, to: KeyPath): Value => {
@@ -51,17 +57,19 @@ export function layerOf(written: Tree, reading: Reading): Layer {
       return value.map((item, index) => normalise(item, [...from, `${index}`], [...to, `${index}`]));
     if (isTree(value)) return normaliseTree(value, from, to);
     if (typeof value !== 'string' || value === '') return value;
-    if (formatPath(to) === 'vlm_model') return fullName(value);
-    return isFilePath(to) && reading.folder !== undefined ? absolute(value, reading.folder, reading.homeDir) : value;
+    if (formatPath(to) === 'vlm_model') return inOneForm(fullModelName, value);
+    return isFilePath(to) ? fullPath(value) : value;
   };
 
   const normaliseTree = (tree: Tree, from: KeyPath, to: KeyPath): Tree => {
     const result: Tree = {};
     for (const [key, value] of Object.entries(tree)) {
-      const name = namesModels(to) && key !== VLM_ALIAS ? fullName(key) : key;
+      const name = fullKey(key, to);
       if (Object.hasOwn(result, name)) {
         const origin = reading.originOf([...from, key]);
-        const message = 'names a model that is here already: without a tag, latest is meant.';
+        const message = namesModels(to)
+          ? 'names a model that is here already: without a tag, latest is meant.'
+          : 'names a folder that is here already.';
         reading.problems.push(problemAt(origin, [...to, key], message, 'Keep one of them.'));
       }
       result[name] = normalise(value, [...from, key], [...to, name]);
@@ -69,7 +77,7 @@ export function layerOf(written: Tree, reading: Reading): Layer {
     return result;
   };
 
-  return { tree: normaliseTree(written, [], []), origins, written: asWritten };
+  return { tree: normaliseTree(values, [], []), origins, written: asWritten };
 }
 
 /** `models` and `modes.<name>.models` have models as their keys. */
