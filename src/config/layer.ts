@@ -14,7 +14,7 @@ export interface Layer {
   tree: Tree;
   /** Where each key, section or value, was written; by formatted key path. */
   origins: Map<string, Origin>;
-  /** Full names of models, and paths that are keys → as they were written, where that is not the same. */
+  /** Full names of models → as they were written, where that is not the same. */
   written: Map<string, string>;
 }
 
@@ -35,19 +35,19 @@ interface Reading {
  * Brings values as written into one form: full model names, absolute paths, and an empty section
  * (`models:` with every line below commented out) as an empty map.
  */
-export function layerOf(values: Tree, reading: Reading): Layer {
+export function layerOf(written: Tree, reading: Reading): Layer {
   const origins = new Map<string, Origin>();
   const asWritten = new Map<string, string>();
-  const inOneForm = (form: (text: string) => string, written: string): string => {
-    const full = form(written);
-    if (full !== written) asWritten.set(full, written);
+  const fullName = (name: string): string => {
+    const full = fullModelName(name);
+    if (full !== name) asWritten.set(full, name);
     return full;
   };
   const { folder, homeDir } = reading;
   const fullPath = (path: string): string => (folder === undefined ? path : absolute(path, folder, homeDir));
   const fullKey = (key: string, section: KeyPath): string => {
-    if (namesModels(section) && key !== VLM_ALIAS) return inOneForm(fullModelName, key);
-    return namesFilePaths(section) && key !== '' ? inOneForm(fullPath, key) : key;
+    if (namesModels(section) && key !== VLM_ALIAS) return fullName(key);
+    return namesFilePaths(section) && key !== '' ? fullPath(key) : key;
   };
 
   const normalise = (value: Value, from: KeyPath, to: KeyPath): Value => {
@@ -57,7 +57,7 @@ export function layerOf(values: Tree, reading: Reading): Layer {
       return value.map((item, index) => normalise(item, [...from, `${index}`], [...to, `${index}`]));
     if (isTree(value)) return normaliseTree(value, from, to);
     if (typeof value !== 'string' || value === '') return value;
-    if (formatPath(to) === 'vlm_model') return inOneForm(fullModelName, value);
+    if (formatPath(to) === 'vlm_model') return fullName(value);
     return isFilePath(to) ? fullPath(value) : value;
   };
 
@@ -77,7 +77,7 @@ export function layerOf(values: Tree, reading: Reading): Layer {
     return result;
   };
 
-  return { tree: normaliseTree(values, [], []), origins, written: asWritten };
+  return { tree: normaliseTree(written, [], []), origins, written: asWritten };
 }
 
 /** `models` and `modes.<name>.models` have models as their keys. */
