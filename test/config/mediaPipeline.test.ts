@@ -1,7 +1,6 @@
 /** examples/media-pipeline.yaml is the inventory of P12. */
 import { expect, it } from 'vitest';
 import { checkFile } from '../../src/config/load.js';
-import type { ServiceSettings } from '../../src/config/schema.js';
 
 const { config } = checkFile('examples/media-pipeline.yaml', '/home/nobody');
 
@@ -23,19 +22,18 @@ const [, , ...rows] = P12.trim()
       .slice(1, -1),
   );
 
-const runBy = ({ run, container }: ServiceSettings) => run?.join(' ') ?? `container ${container}`;
 const phasesOf = (name: string) =>
   Object.keys(config.phases).filter((phase) => (config.phases[phase] as string[]).includes(name));
 
 it.each(rows)('%s: %s, %s', (name, kind, by, gb, priority, health, phase) => {
-  const service = config.services[name as string] as ServiceSettings;
+  const service = config.services[name];
   expect({
-    kind: service.run === undefined ? 'docker' : 'native',
-    by: runBy(service),
-    mb: service.vram_mb,
-    priority: service.priority,
-    health: service.health?.http,
-    phases: phasesOf(name as string),
+    kind: service?.run === undefined ? 'docker' : 'native',
+    by: service?.run?.join(' ') ?? `container ${service?.container}`,
+    mb: service?.vram_mb,
+    priority: service?.priority,
+    health: service?.health?.http,
+    phases: phasesOf(name),
   }).toEqual({
     kind,
     by,
@@ -45,7 +43,7 @@ it.each(rows)('%s: %s, %s', (name, kind, by, gb, priority, health, phase) => {
     phases: phase === '–' ? [] : [phase],
   });
   // Who holds the port of a native service is looked at before it starts.
-  if (kind === 'native') expect(service.ports).toEqual([Number(new URL(`http://x${health}`).port)]);
+  if (kind === 'native') expect(service?.ports).toEqual([Number(new URL(`http://x${health}`).port)]);
 });
 
 it('has these services, these phases and this GPU, and no others', () => {
