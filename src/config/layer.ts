@@ -1,9 +1,9 @@
 /** One source of values (a file, the environment, the flags), and how sources lie on top of each other. */
 import { resolve } from 'node:path';
-import { formatPath, type KeyPath } from './keyPath.js';
+import { formatPath, type KeyPath, parsePath } from './keyPath.js';
 import { fullModelName, VLM_ALIAS } from './modelName.js';
 import { type Origin, type Problem, problemAt } from './problem.js';
-import { isFilePath, isSection } from './schemaWalk.js';
+import { isFilePath, isSection, namesFilePaths } from './schemaWalk.js';
 
 export type Value = string | number | boolean | bigint | null | Value[] | Tree;
 export interface Tree {
@@ -43,6 +43,12 @@ export function layerOf(written: Tree, reading: Reading): Layer {
     if (full !== name) asWritten.set(full, name);
     return full;
   };
+  const { folder, homeDir } = reading;
+  const fullPath = (path: string): string => (folder === undefined ? path : absolute(path, folder, homeDir));
+  const fullKey = (key: string, section: KeyPath): string => {
+    if (namesModels(section) && key !== VLM_ALIAS) return fullName(key);
+    return namesFilePaths(section) && key !== '' ? fullPath(key) : key;
+  };
 
   const normalise = (value: Value, from: KeyPath, to: KeyPath): Value => {
     origins.set(formatPath(to), reading.originOf(from));
@@ -52,16 +58,18 @@ export function layerOf(written: Tree, reading: Reading): Layer {
     if (isTree(value)) return normaliseTree(value, from, to);
     if (typeof value !== 'string' || value === '') return value;
     if (formatPath(to) === 'vlm_model') return fullName(value);
-    return isFilePath(to) && reading.folder !== undefined ? absolute(value, reading.folder, reading.homeDir) : value;
+    return isFilePath(to) ? fullPath(value) : value;
   };
 
   const normaliseTree = (tree: Tree, from: KeyPath, to: KeyPath): Tree => {
     const result: Tree = {};
     for (const [key, value] of Object.entries(tree)) {
-      const name = namesModels(to) && key !== VLM_ALIAS ? fullName(key) : key;
+      const name = fullKey(key, to);
       if (Object.hasOwn(result, name)) {
         const origin = reading.originOf([...from, key]);
-        const message = 'names a model that is here already: without a tag, latest is meant.';
+        const message = namesModels(to)
+          ? 'names a model that is here already: without a tag, latest is meant.'
+          : 'names a folder that is here already.';
         reading.problems.push(problemAt(origin, [...to, key], message, 'Keep one of them.'));
       }
       result[name] = normalise(value, [...from, key], [...to, name]);
@@ -78,6 +86,22 @@ const namesModels = (path: KeyPath): boolean =>
 
 const absolute = (path: string, folder: string, homeDir: string): string =>
   path === '~' || path.startsWith('~/') ? resolve(homeDir, path.slice(2)) : resolve(folder, path);
+
+/** The layer without the keys that `keeps` refuses, and what is below these, as if nobody had written them. */
+export function keepOnly(layer: Layer, keeps: (path: KeyPath) => boolean): Layer {
+  const isKept = (path: KeyPath) => path.every((_, index) => keeps(path.slice(0, index + 1)));
+  const origins = new Map([...layer.origins].filter(([key]) => isKept(parsePath(key) ?? [])));
+  return { ...layer, tree: pruned(layer.tree, [], keeps), origins };
+}
+
+function pruned(tree: Tree, at: KeyPath, keeps: (path: KeyPath) => boolean): Tree {
+  return Object.fromEntries(
+    Object.entries(tree)
+      .map(([key, value]) => ({ key, value, path: [...at, key] }))
+      .filter(({ path }) => keeps(path))
+      .map(({ key, value, path }) => [key, isTree(value) ? pruned(value, path, keeps) : value]),
+  );
+}
 
 /** Later layers win; maps merge key by key, everything else is replaced. */
 export function mergeLayers(layers: readonly Layer[]): Layer {

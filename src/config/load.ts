@@ -14,7 +14,7 @@ import {
 } from './environment.js';
 import { userConfigFile } from './folders.js';
 import { formatPath, type KeyPath } from './keyPath.js';
-import { EMPTY_LAYER, isTree, type Layer, layerOf, mergeLayers, problemIn, type Tree } from './layer.js';
+import { EMPTY_LAYER, isTree, keepOnly, type Layer, layerOf, mergeLayers, problemIn, type Tree } from './layer.js';
 import { ConfigError, type Origin, type Problem, problemAt } from './problem.js';
 import type { Config } from './schema.js';
 import { validate } from './validate.js';
@@ -93,12 +93,19 @@ export function checkFile(path: string, homeDir: string): Loaded {
 
 /**
  * Lays values on top of everything else: the simulator's endpoints.
+ * @param keeps which keys of what lies below stay; the others are as if nobody had written them
  * @throws ConfigError when the result is no good configuration.
  */
-export function withOverlay(loaded: Loaded, values: Tree, origin: Origin['from']): Loaded {
+export function withOverlay(
+  loaded: Loaded,
+  values: Tree,
+  origin: Origin['from'],
+  keeps: (path: KeyPath) => boolean = () => true,
+): Loaded {
   const problems: Problem[] = [];
+  const below = loaded.layers.map((layer) => keepOnly(layer, keeps));
   const overlay = layerOf(values, { originOf: () => ({ from: origin }), homeDir: '', problems });
-  return assemble([...loaded.layers, overlay], loaded.files, problems, loaded.warnings);
+  return assemble([...below, overlay], loaded.files, problems, loaded.warnings);
 }
 
 function assemble(

@@ -157,7 +157,10 @@ const service = z.strictObject({
     .enum(['nvidia', 'cdi'])
     .optional()
     .describe('With image: how Docker hands it a GPU; nvidia unless told: the NVIDIA Container Toolkit. cdi: by name.'),
-  env: z.record(z.string().min(1), z.string()).default({}).describe('Environment variables.'),
+  env: z
+    .record(z.string().min(1), z.string())
+    .default({})
+    .describe('With run or image: its environment variables; health.command has them too, of any service.'),
   ports: z.array(port).default([]).describe('TCP ports that it listens on, on loopback.'),
   vram_mb: megabytes(0).describe('MB of VRAM that it may take; 0 for none.'),
   serves: z

@@ -55,6 +55,13 @@ export function isFilePath(path: KeyPath): boolean {
   return schema !== null && traits.get(bare(schema))?.path === true;
 }
 
+/** A map whose keys are paths. */
+export function namesFilePaths(path: KeyPath): boolean {
+  const schema = schemaAt(path);
+  const inner = schema && bare(schema);
+  return inner instanceof z.ZodRecord && traits.get(inner.keyType as z.ZodType)?.path === true;
+}
+
 /** The keys that the section at a path knows; none for a map by name. */
 export function knownKeys(path: KeyPath): string[] {
   const schema = schemaAt(path);

@@ -25,12 +25,15 @@ export function checkServices(config: Config): Contradiction[] {
 }
 
 const KINDS = ['run', 'container', 'image'] as const;
-/** Keys that say something of one kind only. */
-const BELONGS: Partial<Record<keyof ServiceSettings, (typeof KINDS)[number]>> = {
-  directory: 'run',
-  adopt: 'run',
-  command: 'image',
-  gpu_access: 'image',
+type Kind = (typeof KINDS)[number];
+/** Keys that say something of some kinds only. */
+const BELONGS: Partial<Record<keyof ServiceSettings, readonly Kind[]>> = {
+  directory: ['run'],
+  adopt: ['run'],
+  command: ['image'],
+  mounts: ['image'],
+  gpu_access: ['image'],
+  env: ['run', 'image'],
 };
 
 function checkKind(name: string, service: ServiceSettings): Contradiction[] {
@@ -44,15 +47,22 @@ function checkKind(name: string, service: ServiceSettings): Contradiction[] {
     const message = `is ${kinds.join(' and ')} at once.`;
     return [{ path: [...path, kinds[1] ?? ''], message, remedy: 'Keep one of them.' }];
   }
-  const misplaced = Object.entries(BELONGS).filter(
-    ([key, kind]) => service[key as keyof ServiceSettings] !== undefined && kind !== kinds[0],
-  );
-  return misplaced.map(([key, kind]) => ({
-    path: [...path, key],
-    message: `belongs to a service with ${kind}, and this one has ${kinds[0]}.`,
-    remedy: 'Remove it.',
-  }));
+  const [kind] = kinds as [Kind];
+  // A check by a program gets the environment too, whatever the service is.
+  const isForCheck = (key: string) => key === 'env' && service.health?.command !== undefined;
+  return Object.entries(BELONGS)
+    .filter(([key, belongs]) => !belongs.includes(kind) && isSaid(service[key as keyof ServiceSettings]))
+    .filter(([key]) => !isForCheck(key))
+    .map(([key, belongs]) => ({
+      path: [...path, key],
+      message: `belongs to a service with ${belongs.join(' or ')}, and this one has ${kind}.`,
+      remedy: 'Remove it.',
+    }));
 }
+
+/** Maps and lists that nobody wrote are empty. */
+const isSaid = (value: object | string | number | boolean | undefined): boolean =>
+  typeof value === 'object' ? Object.keys(value).length > 0 : value !== undefined;
 
 const CHECKS = ['http', 'tcp', 'log', 'command'] as const;
 

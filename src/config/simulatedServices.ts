@@ -1,5 +1,8 @@
 /** The services of a configuration as the simulator plays them: what they hold, how long they take, their pages. Pure. */
+import { isLoopback } from './loopback.js';
 import type { Config, ServiceSettings } from './schema.js';
+
+export type Health = NonNullable<ServiceSettings['health']>;
 
 /** What a simulated service takes until it is up: a second, and the time to fill its VRAM from a disk. */
 const BOOT_MS = 1_000;
@@ -31,16 +34,25 @@ function shapeOf({ vram_mb: vramMb, health }: ServiceSettings) {
     vramMb,
     bootMs: BOOT_MS + Math.round((vramMb / FILL_MB_A_SECOND) * 1_000),
     stopMs: STOP_MS,
-    health: pageOf(health),
+    health: health === undefined ? null : pageOf(health),
   };
 }
 
-/** A page on loopback, or a port that takes connections. */
-function pageOf(health: ServiceSettings['health']): { port: number; path: string } | null {
-  if (health?.http !== undefined) {
-    const { port, pathname, protocol } = new URL(health.http);
-    return { port: Number(port || (protocol === 'https:' ? 443 : 80)), path: pathname };
+/** What a service is checked by while the simulator plays it: its page or port, else the line that it prints when it is up. */
+export function playedCheck(health: Health): { http: string } | { tcp: string } | { log: string } {
+  const page = pageOf(health);
+  if (page === null) return { log: ': ready' };
+  const address = `127.0.0.1:${page.port}`;
+  return health.tcp === undefined ? { http: `http://${address}${page.path}` } : { tcp: address };
+}
+
+/** A plain page on loopback, or a port of it that takes connections: no other is played. */
+export function pageOf({ http, tcp }: Health): { port: number; path: string } | null {
+  if (tcp !== undefined) {
+    const cut = tcp.lastIndexOf(':');
+    return isLoopback(tcp.slice(0, cut)) ? { port: Number(tcp.slice(cut + 1)), path: '/' } : null;
   }
-  if (health?.tcp !== undefined) return { port: Number(health.tcp.slice(health.tcp.lastIndexOf(':') + 1)), path: '/' };
-  return null;
+  if (http === undefined) return null;
+  const { protocol, hostname, port, pathname } = new URL(http);
+  return protocol === 'http:' && isLoopback(hostname) ? { port: Number(port || 80), path: pathname } : null;
 }

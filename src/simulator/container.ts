@@ -157,7 +157,13 @@ export class SimulatedContainer {
     await this.#openPage();
     const stepMs = jittered(this.#program.bootMs, this.#dependencies.random) / BOOT_STEPS;
     this.#checkHealth('starting');
-    if (!this.state.isUp) this.#boot(process, gpuFor(this.state.config, this.#dependencies.gpuHost.cards), 1, stepMs);
+    // Who looks for the line finds it again.
+    if (this.state.isUp) this.#sayReady();
+    else this.#boot(process, gpuFor(this.state.config, this.#dependencies.gpuHost.cards), 1, stepMs);
+  }
+
+  #sayReady(): void {
+    this.log.write(`${this.#program.name}: ready`);
   }
 
   /** Ends all waiting, when the simulator itself ends. */
@@ -187,7 +193,7 @@ export class SimulatedContainer {
       else {
         this.#set({ isUp: true });
         this.#notice('up', {});
-        this.log.write(`${this.#program.name}: ready`);
+        this.#sayReady();
       }
     });
   }

@@ -139,6 +139,18 @@ describe('values take one form', () => {
     expect(config.agent.token_file).toBe(join(sandbox.cwd, 'token'));
   });
 
+  it('paths that are keys of a map, too', () => {
+    const sandbox = new Sandbox().project(
+      'services: { a: { image: a, vram_mb: 1, mounts: { models: /m, ~/in: /i, /abs: /a } } }\n',
+    );
+    const { config, origins } = sandbox.load();
+    const models = join(sandbox.cwd, 'models');
+    expect(config.services['a']?.mounts).toEqual({ [models]: '/m', [join(sandbox.home, 'in')]: '/i', '/abs': '/a' });
+    expect(origins.get(formatPath(['services', 'a', 'mounts', models]))).toMatchObject({ from: 'project', line: 1 });
+    sandbox.project('services: { a: { image: a, vram_mb: 1, mounts: { models: /m, ./models: /n } } }\n');
+    expect(sandbox.problems()).toMatchObject([{ message: 'names a folder that is here already.' }]);
+  });
+
   it('a model without a tag is its latest, wherever it is named', () => {
     const { config } = new Sandbox()
       .project(

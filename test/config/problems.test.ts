@@ -277,6 +277,15 @@ const CASES: [what: string, yaml: string, said: string[]][] = [
     ],
   ],
   [
+    'maps that a service of its kind has no use for',
+    'services:\n  native: { run: [a], mounts: { /a: /b }, vram_mb: 0 }\n  there: { container: a, env: { A: b }, mounts: { /a: /b }, vram_mb: 0 }\n',
+    [
+      '2:23 services.native.mounts belongs to a service with image, and this one has run. Remove it.',
+      '3:26 services.there.env belongs to a service with run or image, and this one has container. Remove it.',
+      '3:41 services.there.mounts belongs to a service with image, and this one has container. Remove it.',
+    ],
+  ],
+  [
     'a model of unknown size',
     'models:\n  llava:\n    pinned: true\n',
     [

@@ -218,6 +218,7 @@ describe('a simulated container', () => {
     const restored = processes.filter(({ pid }) => pid !== other.state.pid).map((each) => second.gpuHost.restore(each));
     await second.containers.restore(states, restored);
     expect(second.containers.find('tts').state).toEqual(first.containers.find('tts').state);
+    expect(second.said('tts')).toEqual(['tts: ready']);
     expect(second.containers.find('other').state).toMatchObject({
       pid: null,
       exitCode: 139,

@@ -13,8 +13,6 @@ const LOOK_MS = 5_000;
 const STREAM_MS = 5_000;
 /** Making a container unpacks nothing; on a busy disk it takes seconds all the same. */
 const CREATE_MS = 30_000;
-/** A start runs the hooks of the GPU runtime, which take seconds with many GPUs, and for ever with a lost one. */
-const START_MS = 60_000;
 
 export type Daemon = ReturnType<typeof createDaemon>;
 
@@ -22,16 +20,17 @@ export type Daemon = ReturnType<typeof createDaemon>;
 export function createDaemon(address: DaemonAddress) {
   const docker = new Docker(clientOptions(address));
 
-  async function ask<T>(limitMs: number, signal: AbortSignal, send: (abortSignal: AbortSignal) => Promise<T>) {
+  /** @param limitMs null: the signal alone is the limit */
+  async function ask<T>(limitMs: number | null, signal: AbortSignal, send: (abortSignal: AbortSignal) => Promise<T>) {
     signal.throwIfAborted();
-    const limit = timeLimit(limitMs);
-    const either = AbortSignal.any([signal, limit]);
+    const limit = limitMs === null ? null : timeLimit(limitMs);
+    const either = limit === null ? signal : AbortSignal.any([signal, limit]);
     try {
       // Not every request of dockerode's heeds the signal.
       return await Promise.race([send(either), rejectOnAbort(either)]);
     } catch (error) {
       signal.throwIfAborted();
-      throw failureOf(error, limit.aborted ? limitMs : null);
+      throw failureOf(error, limit?.aborted ? limitMs : null);
     }
   }
 
@@ -107,8 +106,9 @@ export function createDaemon(address: DaemonAddress) {
       return made.id;
     },
 
+    /** Runs the hooks of the GPU runtime, which may take minutes with many GPUs, and for ever with a lost one: the caller bounds it. */
     async start(id: string, signal: AbortSignal): Promise<void> {
-      await ask(START_MS, signal, (abortSignal) => docker.getContainer(id).start({ abortSignal })).catch(
+      await ask(null, signal, (abortSignal) => docker.getContainer(id).start({ abortSignal })).catch(
         nothingIf(NOT_MODIFIED),
       );
     },

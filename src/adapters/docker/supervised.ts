@@ -167,13 +167,15 @@ export function createSupervised(service: DockerService, options: SupervisedOpti
 
   /** Docker goes on with a start whose caller has left: so it is seen to its end, and then undone. */
   async function begin(id: string, signal: AbortSignal): Promise<void> {
-    const starting = daemon.start(id, closed);
+    const givenUp = new AbortController();
+    const starting = daemon.start(id, AbortSignal.any([closed, givenUp.signal]));
     try {
       await unlessAborted(starting, signal);
     } catch (error) {
       // Should what follows fail too, the next look says whether it runs after all.
       if (!(error instanceof DockerAnswer)) {
         await within(ABANDONED_START_MS, starting);
+        givenUp.abort();
         await daemon.kill(id, KILL_MS, closed).catch(() => {});
       }
       await look(closed).catch(() => {});

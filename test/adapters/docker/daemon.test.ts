@@ -22,6 +22,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   vi.unstubAllEnvs();
+  vi.restoreAllMocks();
   await driver?.close();
   server?.closeAllConnections();
   await new Promise((resolve) => (server === null ? resolve(null) : server.close(resolve)));
@@ -104,6 +105,18 @@ describe('a daemon', () => {
     } finally {
       if (isRoot) process.seteuid?.(0);
     }
+  });
+
+  it('may take for a start as long as its caller waits, and no longer', async () => {
+    // A minute passes in 60 ms, for whatever sets a limit.
+    const timeout = AbortSignal.timeout.bind(AbortSignal);
+    vi.spyOn(AbortSignal, 'timeout').mockImplementation((ms) => timeout(ms / 1_000));
+    await serve((request, response) => {
+      if (request.url?.includes('slow')) setTimeout(() => response.writeHead(204).end(), 300);
+    });
+    const daemon = createDaemon({ socketPath });
+    await daemon.start('slow', AbortSignal.timeout(3_600_000));
+    await expect(daemon.start('hung', AbortSignal.timeout(120_000))).rejects.toMatchObject({ name: 'TimeoutError' });
   });
 
   it('is given up when its caller leaves', async () => {
