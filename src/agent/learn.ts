@@ -12,11 +12,11 @@ const LEARN_FROM_MB = 64;
 
 /** @param gpus that it was on when that was measured; none: the CPU */
 export function learn(agent: Agent, tenant: string, gpus: readonly string[], measured: Footprint): void {
-  const formerMb = agent.learned.mostMb(tenant);
-  agent.learned.record(tenant, gpus, measured);
-  const { chargeMb: seenMb = 0 } = measured;
   const declaredMb = declaredOf(agent.policy, tenant);
-  if (declaredMb === null || driftLevel(declaredMb, seenMb) <= driftLevel(declaredMb, formerMb)) return;
+  const formerMb = agent.learned.mostMb(tenant, declaredMb);
+  agent.learned.record(tenant, gpus, { ...measured, ...(declaredMb === undefined ? {} : { declaredMb }) });
+  const { chargeMb: seenMb = 0 } = measured;
+  if (declaredMb === undefined || driftLevel(declaredMb, seenMb) <= driftLevel(declaredMb, formerMb)) return;
   agent.journal.append({
     type: 'footprint_drift',
     subject: tenant,
@@ -29,11 +29,11 @@ export function learn(agent: Agent, tenant: string, gpus: readonly string[], mea
 export function learnPeaks(agent: Agent): void {
   // Where nothing is measured (P9), what services hold is only what is declared.
   if (agent.policy.services.length === 0 || agent.options.readerKind === 'declared') return;
-  for (const { id, kind, holdings } of agent.observation().tenants) {
+  for (const { id, kind, holdings, declaredMb } of agent.observation().tenants) {
     if (kind !== 'service') continue;
     const mb = onGpus(holdings);
     const gpus = gpusOf(holdings);
-    const { peakMb = 0 } = agent.learned.get(id, gpus);
+    const { peakMb = 0 } = agent.learned.get(id, gpus, declaredMb);
     if (mb > peakMb + LEARN_FROM_MB) learn(agent, id, gpus, { chargeMb: mb, peakMb: mb });
   }
 }
@@ -42,11 +42,11 @@ export function learnPeaks(agent: Agent): void {
 export const gpusNow = (agent: Agent, tenant: string): string[] =>
   gpusOf(agent.observation().tenants.find(({ id }) => id === tenant)?.holdings ?? []);
 
-/** Null for what the configuration does not know. */
-function declaredOf(policy: HostPolicy, tenant: string): number | null {
+/** Nothing for what the configuration does not know. */
+function declaredOf(policy: HostPolicy, tenant: string): number | undefined {
   if (tenant === EMBEDDER) return policy.embedder.declaredMb;
   const known = isService(tenant)
     ? policy.services.find(({ name }) => name === tenantName(tenant))
     : policyOf(policy, tenant);
-  return known?.declaredMb ?? null;
+  return known?.declaredMb;
 }

@@ -12,6 +12,8 @@ export interface Footprint {
   loadMs?: number;
   /** A moving mean of the times that an unload or a stop took, the proof included. */
   stopMs?: number;
+  /** What the configuration said that it takes. With another figure its memory is learned anew; the times stay. */
+  declaredMb?: number;
 }
 
 /** How much a new time moves the mean. */
@@ -33,15 +35,17 @@ export class Learned {
   /**
    * Ollama and CLIP allocate all at load, so the last measurement counts.
    * @param gpus that it is on, none for the CPU; null: it is nowhere. What was not measured there is as last seen elsewhere.
+   * @param declaredMb what the configuration says now that it takes
    */
-  get(tenant: string, gpus: readonly string[] | null): Footprint {
-    const here = gpus === null ? {} : this.footprints[keyOf(tenant, gpus)];
-    return Object.assign({}, ...this.of(tenant).map(([, footprint]) => footprint), here) as Footprint;
+  get(tenant: string, gpus: readonly string[] | null, declaredMb?: number): Footprint {
+    const here = (gpus === null ? null : this.footprints[keyOf(tenant, gpus)]) ?? {};
+    const elsewhere = this.of(tenant).map(([, footprint]) => footprint);
+    return Object.assign({}, ...[...elsewhere, here].map((each) => knownWith(each, declaredMb))) as Footprint;
   }
 
   /** The most that it was seen to take, on whichever GPUs; 0: nothing was seen yet. */
-  mostMb(tenant: string): number {
-    return Math.max(0, ...this.of(tenant).map(([, { chargeMb }]) => chargeMb ?? 0));
+  mostMb(tenant: string, declaredMb?: number): number {
+    return Math.max(0, ...this.of(tenant).map(([, footprint]) => knownWith(footprint, declaredMb).chargeMb ?? 0));
   }
 
   /** What a plan expects, as far as it was measured. */
@@ -60,7 +64,7 @@ export class Learned {
   record(tenant: string, gpus: readonly string[], measured: Footprint): void {
     const key = keyOf(tenant, gpus);
     const { [key]: known = {}, ...others } = this.footprints;
-    this.footprints = { ...others, [key]: joined(known, measured) };
+    this.footprints = { ...others, [key]: joined(knownWith(known, measured.declaredMb), measured) };
     try {
       this.file.set(this.footprints);
       this.writeProblem = null;
@@ -84,6 +88,13 @@ const prefixOf = (tenant: string): string => `${tenant} on `;
 
 const keyOf = (tenant: string, gpus: readonly string[]): string =>
   `${prefixOf(tenant)}${gpus.length === 0 ? CPU : [...gpus].sort().join('+')}`;
+
+/** What counts of it with this declared figure; all, where either is not known. A former version kept none. */
+function knownWith(footprint: Footprint, declaredMb: number | undefined): Footprint {
+  if (declaredMb === undefined || (footprint.declaredMb ?? declaredMb) === declaredMb) return footprint;
+  const { chargeMb: _charge, peakMb: _peak, declaredMb: _former, ...times } = footprint;
+  return times;
+}
 
 function joined(known: Footprint, measured: Footprint): Footprint {
   const result = { ...known, ...measured };

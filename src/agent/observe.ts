@@ -131,7 +131,7 @@ function observeModels(parts: ObservedParts): TenantObservation[] {
     const shownMb = sum(holdings.filter((holding) => holding.device !== CPU));
     const onGpus = shownMb === 0 ? 0 : Math.max(shownMb, Math.round(present?.model.vramMb ?? 0));
     const gpus = present ? gpusOf(holdings) : null;
-    const known = learned.get(id, gpus);
+    const known = learned.get(id, gpus, configured?.declaredMb);
     const measured = present !== undefined && onGpus > 0;
     const chargeMb = measured ? onGpus : (known.chargeMb ?? configured?.declaredMb ?? onGpus);
     return {
@@ -189,7 +189,7 @@ function stateOf(
 
 function observeEmbedder({ policy, embedder, sample, learned, reclaims, simulated }: ObservedParts): TenantObservation {
   const process = embedder.process();
-  const known = learned.get(EMBEDDER, process?.gpu ? [process.gpu] : null);
+  const known = learned.get(EMBEDDER, process?.gpu ? [process.gpu] : null, policy.embedder.declaredMb);
   const measured = sample.processes?.find((one) => one.pid === process?.pid)?.usedMb ?? null;
   const chargeMb = measured ?? known.chargeMb ?? policy.embedder.declaredMb;
   const holdings = process

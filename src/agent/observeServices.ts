@@ -39,7 +39,7 @@ function observeService(parts: ServiceParts, policy: ServicePolicy): TenantObser
   const gpus = runs ? gpusOf(holdings) : null;
   const observedMb = measured ? onGpus(holdings) : 0;
   // It may fill at its first use: what it was seen to take, or is said to, counts from the start.
-  const seenMb = Math.max(observedMb, learned.mostMb(id));
+  const seenMb = Math.max(observedMb, learned.mostMb(id, policy.declaredMb));
   const chargeMb = policy.declaredMb === 0 ? 0 : Math.max(policy.declaredMb, seenMb);
   const state = stateOf(view, holdings, working.get(id), errors.has(id));
   const given = view === undefined || policy.declaredMb === 0 ? null : givenGpus(parts.sample, view);

@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { LeaseState } from '../contracts/lease.js';
+import { cudaEnvironment } from '../contracts/names.js';
 import type { Leases } from '../gateway/leases.js';
 import { CommandTree } from './commandTree.js';
 import type { CliContext } from './context.js';
@@ -23,7 +24,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** A command must not go on without Temporal for longer than its lease is sure to live. */
 export const patienceOf = (ttlSeconds: number): number => Math.min(PATIENCE_MS, (ttlSeconds * 1_000) / RENEWALS);
 
-/** The command sees the GPUs that it was granted and no others. @returns its exit code */
+/** The command sees the GPUs that it was granted and no others, where these are known. @returns its exit code */
 export async function runHolding(
   leases: Leases,
   { id, ttlSeconds, gpus }: LeaseState,
@@ -35,7 +36,7 @@ export async function runHolding(
   // In the group of this process: a terminal's Ctrl-C reaches it, and it may read from the terminal.
   const child = spawn(program, args, {
     stdio: 'inherit',
-    env: { ...tree.marked(env), CUDA_VISIBLE_DEVICES: gpus.join(',') },
+    env: { ...tree.marked(env), ...cudaEnvironment(gpus) },
     cwd,
   });
   tree.watch(child);

@@ -51,11 +51,21 @@ export const isReservation = (tenant: string): boolean => tenant.startsWith('res
 export const isService = (tenant: string): boolean => tenant.startsWith('service/');
 export const isModel = (tenant: string): boolean => tenant.startsWith('model/');
 
-/** The one embedder of a host. */
 /** Of a process whose name the driver does not tell. */
 export const UNNAMED = 'unknown';
 
+/** The one embedder of a host. */
 export const EMBEDDER = 'embedder/clip';
 
 /** The device that every host has. GPUs are known by their UUID, never by an index. */
 export const CPU = 'cpu';
+
+/** The GPU of a host that declares its size and reads nothing (P9). It stands for whatever is there: no program knows it. */
+export const DECLARED_GPU = 'declared-0';
+
+/** Whether programs can be bound to these GPUs: of one that is only declared nobody knows the id. */
+export const canBindTo = (gpus: readonly string[]): boolean => !gpus.includes(DECLARED_GPU);
+
+/** Shows a program of CUDA these GPUs only; where that cannot be, its environment stays as it is. */
+export const cudaEnvironment = (gpus: readonly string[]): { CUDA_VISIBLE_DEVICES?: string } =>
+  canBindTo(gpus) ? { CUDA_VISIBLE_DEVICES: gpus.join(',') } : {};

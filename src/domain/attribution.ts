@@ -43,16 +43,18 @@ export const isWhole = (model: { sizeMb: number; vramMb: number }): boolean => m
 const NEAR = 0.75;
 
 const OLLAMA = /ollama/i;
-/** Programs of Ollama's, without their folder; not an interpreter in a folder that is called so. */
-const OLLAMA_PROGRAM = /^(?:ollama|llama-server)/i;
+/** Programs of Ollama's, without their folder, on NixOS `.ollama-wrapped`; not an interpreter in a folder that is called so. */
+const OLLAMA_PROGRAM = /^\.?(?:ollama|llama-server)/i;
 const programOf = (name: string): string => name.slice(name.lastIndexOf('/') + 1);
 
 type Seen = Pick<VramProcess, 'name' | 'descent'>;
 
-/** A process of Ollama's, by its name: its API does not tell pids. */
-export const isOllamas = (process: Seen): boolean => OLLAMA.test(process.name) && !isLeftBehind(process);
+const runsOllama = (name: string): boolean => OLLAMA.test(name) && OLLAMA_PROGRAM.test(programOf(name));
 
-/** Also one that is left behind, and one whose name the driver does not tell. */
+/** A process of Ollama's, by its name: its API does not tell pids. */
+export const isOllamas = (process: Seen): boolean => runsOllama(process.name) && !isLeftBehind(process);
+
+/** For proof that none is there. Also one that is left behind, one in a folder called so, and one without a known name. */
 export const mayBeOllamas = ({ name }: { name: string }): boolean => OLLAMA.test(name) || name === UNNAMED;
 
 /** One that has a model. The server looks at the GPUs before a load, and is listed for that moment (518 MB on an H200, 2026-11-26). */
@@ -63,11 +65,7 @@ export const isRunner = (process: Seen): boolean => isOllamas(process) && proces
  * ended.
  */
 export const isLeftBehind = ({ name, descent }: Seen): boolean =>
-  OLLAMA.test(name) &&
-  OLLAMA_PROGRAM.test(programOf(name)) &&
-  descent !== undefined &&
-  descent.verb !== 'serve' &&
-  !OLLAMA_PROGRAM.test(descent.parent);
+  runsOllama(name) && descent !== undefined && descent.verb !== 'serve' && !OLLAMA_PROGRAM.test(descent.parent);
 
 /**
  * Ollama does not say where a model is; its runners' processes do. Each model takes the runners whose memory is

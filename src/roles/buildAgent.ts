@@ -19,6 +19,7 @@ import type { Folders } from '../config/folders.js';
 import type { Config } from '../config/schema.js';
 import { toHostPolicy } from '../config/toPolicy.js';
 import type { Edge } from '../contracts/messages.js';
+import { DECLARED_GPU } from '../contracts/names.js';
 import { isLeftBehind, isOllamas } from '../domain/attribution.js';
 import { findProcesses } from '../processes/proc.js';
 import type { AgentRole } from './agent.js';
@@ -151,7 +152,7 @@ async function readerOf(config: Config): Promise<{ reader: GpuReader; warning: s
   if (totalMb !== undefined) {
     const warning = 'no GPU reader is configured: footprints are declared, not measured';
     return {
-      reader: createDeclaredReader({ clock, gpus: [{ uuid: 'declared-0', name: 'declared GPU', totalMb }] }),
+      reader: createDeclaredReader({ clock, gpus: [{ uuid: DECLARED_GPU, name: 'declared GPU', totalMb }] }),
       warning,
     };
   }

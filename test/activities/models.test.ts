@@ -213,7 +213,7 @@ describe('an unload', () => {
     const { stopMs, ...others } = one.agent.learned.get(VLM, [CARD]);
     expect(stopMs).toBeGreaterThan(0);
     // Nobody of ours loaded it.
-    expect(others).toEqual({});
+    expect(others).toEqual({ declaredMb: 10_752 });
     expect(one.agent.observation().tenants.find(({ id }) => id === VLM)).toMatchObject({ stopMs });
     expect(types(one)).toEqual(['model_unloaded']);
     expect(one.agent.journal.read()[0]?.details).toMatchObject({

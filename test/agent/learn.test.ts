@@ -1,7 +1,11 @@
 /** What services are seen to take: learned at their most, charged from then on, and told of when it was not declared. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { learn } from '../../src/agent/learn.js';
 import type { ServicePolicy } from '../../src/contracts/policy.js';
 import { FakeDriver } from './fakeDriver.js';
+import { testFolder } from './folder.js';
 import { agentOnFakes, CARD } from './pieces.js';
 
 const ONE = 'service/one';
@@ -49,10 +53,35 @@ it('charges a service the most that it took, also when it has stopped and under 
   });
   const known = one.agent.learned.get(ONE, [CARD]);
   // Nobody measured a start.
-  expect(known).toEqual({ chargeMb: 8_400, peakMb: 8_400 });
+  expect(known).toEqual({ chargeMb: 8_400, peakMb: 8_400, declaredMb: DECLARED_MB });
   await one.agent.services.stop('one', { graceMs: 0, endMs: 5_000, signal: AbortSignal.timeout(5_000) });
   const next = await agentOnFakes({ policy: { services: [policy] }, folder: one.folder });
   expect(next.agent.observation().tenants.find(({ id }) => id === ONE)).toMatchObject({ chargeMb: 8_400 });
+});
+
+it('learns anew what a service takes once its vram_mb is another: a peak of once does not lock it out for good', async () => {
+  const former = await running();
+  former.takes(23_400);
+  await former.agent.services.stop('one', { graceMs: 0, endMs: 5_000, signal: AbortSignal.timeout(5_000) });
+  const one = await running({ policy: { services: [{ ...policy, declaredMb: 7_900 }] }, folder: former.folder });
+  expect(one.seen()).toMatchObject({ chargeMb: 7_900, chargeSource: 'declared' });
+  // A time that was measured meanwhile gives the former figure no new life.
+  learn(one.agent, ONE, [CARD], { stopMs: 500 });
+  expect(one.seen()).toMatchObject({ chargeMb: 7_900, stopMs: 500 });
+  one.takes(8_100);
+  one.takes(2_000);
+  expect(one.seen()).toMatchObject({ chargeMb: 8_100, seenMb: 8_100, chargeSource: 'learned' });
+});
+
+it('counts what a former version learned without the declared figure, until that is changed', async () => {
+  const folder = testFolder();
+  writeFileSync(join(folder, 'learned.json'), JSON.stringify({ [`${ONE} on ${CARD}`]: { chargeMb: 23_400 } }));
+  const one = await running({ folder });
+  expect(one.seen()).toMatchObject({ chargeMb: 23_400, chargeSource: 'learned' });
+  learn(one.agent, ONE, [CARD], { stopMs: 500 });
+  expect(one.seen()).toMatchObject({ chargeMb: 23_400 });
+  const next = await agentOnFakes({ policy: { services: [{ ...policy, declaredMb: 7_900 }] }, folder });
+  expect(next.agent.observation().tenants.find(({ id }) => id === ONE)).toMatchObject({ chargeMb: 7_900 });
 });
 
 it('says once for each level that a service takes far more than is declared', async () => {

@@ -10,6 +10,7 @@ import {
   isRunner,
   isWhole,
   type LoadedModel,
+  mayBeOllamas,
   type VramProcess,
 } from '../../src/domain/attribution.js';
 
@@ -52,6 +53,27 @@ describe('who holds what', () => {
     expect(isLeftBehind({ name: '/usr/local/lib/ollama/llama-server', descent: left.descent })).toBe(true);
     expect(attributeModels([model('a', 13_117)], ONE, [left, ours])['a']?.pids).toEqual([2]);
     expect(isGhost(13_117, ONE, [left])).toBe(true);
+  });
+
+  it.each([
+    ['/usr/local/bin/ollama', true],
+    ['ollama', true],
+    ['/usr/lib/ollama/runners/cuda_v12/ollama_llama_server', true],
+    ['/usr/local/lib/ollama/llama-server', true],
+    ['/nix/store/x-ollama-0.12/bin/.ollama-wrapped', true],
+    // Neither is what lies in a folder called so, nor another's llama-server.
+    ['/home/me/ollama-webui/venv/bin/python', false],
+    ['/opt/llama.cpp/llama-server', false],
+    [UNNAMED, false],
+  ])('takes %s for a process of Ollama: %s', (name, is) => {
+    expect([isOllamas({ name }), isRunner({ name })]).toEqual([is, is]);
+    const found = attributeModels([model('a', 10_500)], ONE, [runner(9, 10_500, 'g0', name)])['a'];
+    expect(found?.pids).toEqual(is ? [9] : []);
+  });
+
+  it('may be in doubt: what proves that none is there must not be misled by a name', () => {
+    const names = ['/home/me/ollama-webui/venv/bin/python', UNNAMED, '/usr/bin/blender'];
+    expect(names.map((name) => mayBeOllamas({ name }))).toEqual([true, true, false]);
   });
 
   it('has nothing when the only runner is that of another model, and no other memory could be its own', () => {

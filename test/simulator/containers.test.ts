@@ -136,6 +136,15 @@ describe('a simulated container', () => {
     await start(containers.create('on-none', made('tts:1', { HostConfig: { DeviceRequests: [] } })));
     await clock.advance(8_000);
     expect([0, 1, 2, 3, 4].map((index) => heldMb(index))).toEqual([0, 0, 4_000, 0, 0]);
+    const all = [
+      { Driver: 'cdi', DeviceIDs: ['nvidia.com/gpu=all'] },
+      { Driver: 'nvidia', Count: -1 },
+    ];
+    for (const [at, request] of all.entries()) {
+      await start(containers.create(`on-all-${at}`, made('tts:1', { HostConfig: { DeviceRequests: [request] } })));
+    }
+    await clock.advance(8_000);
+    expect(heldMb(0)).toBe(8_000);
     const unknown = { DeviceRequests: [{ Driver: 'nvidia', DeviceIDs: ['GPU-of-another-machine'] }] };
     const lost = containers.create('lost', made('tts:1', { HostConfig: unknown }));
     await expect(lost.start()).rejects.toThrow('GPU-of-another-machine: unknown device');

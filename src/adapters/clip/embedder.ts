@@ -5,6 +5,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { canBindTo } from '../../contracts/names.js';
 import { ageMs } from '../../processes/proc.js';
 import { type EndResult, endOwned } from '../processes/ending.js';
 import { completeRecord, proveOurs } from '../processes/ownership.js';
@@ -97,7 +98,8 @@ export function createEmbedderLauncher(options: LauncherOptions): EmbedderLaunch
     const marker = newMarker();
     const files = await filesOf(stateDir, marker);
     const command = [...options.command, '--device', device, '--socket', files.socket, '--model', model];
-    if (device === 'cuda') command.push('--gpu-provider', gpuProvider, ...(gpu === null ? [] : ['--gpu', gpu]));
+    if (device === 'cuda')
+      command.push('--gpu-provider', gpuProvider, ...(gpu === null || !canBindTo([gpu]) ? [] : ['--gpu', gpu]));
     const details = { ...files, device, gpu: device === 'cuda' ? gpu : null, ready: null };
     const env = { ...process.env, ...options.env };
     starting.add(marker);

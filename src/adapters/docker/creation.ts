@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 
 import type { ContainerCreateOptions, DeviceRequest } from 'dockerode';
 
+import { canBindTo } from '../../contracts/names.js';
 import { type CreatedContainer, containerName } from './service.js';
 
 /** Labels of the containers that vramflow creates. */
@@ -84,9 +85,11 @@ function bindingsOf(ports: NonNullable<CreatedContainer['ports']>): Record<strin
 
 function deviceRequests(gpus: readonly string[], access: 'nvidia' | 'cdi'): DeviceRequest[] {
   if (gpus.length === 0) return [];
-  return access === 'cdi'
-    ? [{ Driver: 'cdi', DeviceIDs: gpus.map((uuid) => `nvidia.com/gpu=${uuid}`) }]
-    : [{ Driver: 'nvidia', DeviceIDs: [...gpus], Capabilities: [['gpu']] }];
+  const named = canBindTo(gpus);
+  if (access === 'cdi') {
+    return [{ Driver: 'cdi', DeviceIDs: (named ? gpus : ['all']).map((id) => `nvidia.com/gpu=${id}`) }];
+  }
+  return [{ Driver: 'nvidia', ...(named ? { DeviceIDs: [...gpus] } : { Count: -1 }), Capabilities: [['gpu']] }];
 }
 
 function hashOf(request: ContainerCreateOptions): string {

@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { cudaEnvironment } from '../../contracts/names.js';
 import { ageMs, type ProcessSight, stillLives } from '../../processes/proc.js';
 import { endTarget } from '../processes/ending.js';
 import { cleanEnvironment } from '../processes/environment.js';
@@ -175,7 +176,7 @@ export function createSupervised(service: NativeService, options: SupervisedOpti
       for (const left of leftovers) {
         if ((await endRun(left.run, LEFTOVER_TERM_MS, signal)) === 'stuck') throw leftOver(name, left.members);
       }
-      const env = { ...cleanEnvironment(), ...service.env, CUDA_VISIBLE_DEVICES: gpus.join(',') };
+      const env = { ...cleanEnvironment(), ...service.env, ...cudaEnvironment(gpus) };
       await checkStart(service, env);
       signal.throwIfAborted();
       // Within one look's turn: no look may see the record before the run is known here.

@@ -177,7 +177,8 @@ function notEnough(host: HostView, start: Start, need: Need | undefined): Obstac
 const LESS: Record<TenantKind, string> = {
   embedder: 'leave it on the CPU',
   model: 'use a smaller model or a smaller quantisation of it, or set `allow_cpu` for it',
-  service: 'let it take less, and correct its `vram_mb` in the configuration',
+  service:
+    'let it take less, and change its `vram_mb` in the configuration: with another figure it is learned anew what it takes',
   reservation: 'ask for less with `--mb`',
 };
 

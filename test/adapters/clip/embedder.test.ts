@@ -10,6 +10,7 @@ import {
 } from '../../../src/adapters/clip/embedder.js';
 import { embedderDetails } from '../../../src/adapters/clip/embedderRecord.js';
 import { createRecordStore } from '../../../src/adapters/processes/records.js';
+import { DECLARED_GPU } from '../../../src/contracts/names.js';
 import { findProcesses } from '../../../src/processes/proc.js';
 import { asIntent, killGroup, lives, startOwned, tempFolder, tidyLater } from '../processes/owned.js';
 
@@ -109,7 +110,11 @@ describe.runIf(process.platform === 'linux')('the embedder launcher', () => {
     expect(onGpu).toMatchObject({ device: 'cuda', provider: 'special', dimension: 2 });
     const onCpu = await launcher.start('cpu', { gpu: 'GPU-1', signal: soon() });
     expect(await commandOf(onCpu.pid)).not.toContain('--gpu');
-    for (const process of [onGpu, onCpu]) await launcher.end(process, { signal: soon(), graceMs: 5_000 });
+    // Nobody knows the id of a GPU that is only declared: the process takes what CUDA shows it.
+    const onDeclared = await launcher.start('cuda', { gpu: DECLARED_GPU, signal: soon() });
+    expect(onDeclared).toMatchObject({ device: 'cuda', gpu: DECLARED_GPU });
+    expect(await commandOf(onDeclared.pid)).not.toContain('--gpu');
+    for (const process of [onGpu, onCpu, onDeclared]) await launcher.end(process, { signal: soon(), graceMs: 5_000 });
   });
 
   const answers: [fault: string, kind: EmbedderErrorKind][] = [

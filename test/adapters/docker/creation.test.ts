@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { creationOf, gpusOf, isCurrent, isOurs, LABELS } from '../../../src/adapters/docker/creation.js';
 import type { CreatedContainer } from '../../../src/adapters/docker/service.js';
+import { DECLARED_GPU } from '../../../src/contracts/names.js';
 
 const GPU = 'GPU-51717e00-0000-4000-8000-000000000001';
 
@@ -46,6 +47,14 @@ describe('what is asked of Docker', () => {
   it('asks for GPUs by CDI where told', () => {
     const { HostConfig } = creationOf({ ...TTS, gpuAccess: 'cdi' }, [GPU], 'me');
     expect(HostConfig?.DeviceRequests).toEqual([{ Driver: 'cdi', DeviceIDs: [`nvidia.com/gpu=${GPU}`] }]);
+  });
+
+  it('asks for all GPUs where the only one is declared, for it has no id that Docker knows', () => {
+    const { Env, HostConfig } = creationOf(TTS, [DECLARED_GPU], 'me');
+    expect(HostConfig?.DeviceRequests).toEqual([{ Driver: 'nvidia', Count: -1, Capabilities: [['gpu']] }]);
+    expect(Env).toEqual(['LANGUAGE=en']);
+    const byCdi = creationOf({ ...TTS, gpuAccess: 'cdi' }, [DECLARED_GPU], 'me');
+    expect(byCdi.HostConfig?.DeviceRequests).toEqual([{ Driver: 'cdi', DeviceIDs: ['nvidia.com/gpu=all'] }]);
   });
 
   it('hides the GPUs from a service that gets none, unless its own environment says otherwise', () => {

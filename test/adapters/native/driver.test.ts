@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 
 import type { NativeService } from '../../../src/adapters/native/service.js';
+import { DECLARED_GPU } from '../../../src/contracts/names.js';
 import { freePort } from '../../parts/ports.js';
 import { lives, tempFolder } from '../processes/owned.js';
 import { DEAF, driverOf, IDLE, never, script, takenPort } from './service.js';
@@ -49,6 +50,18 @@ describe.runIf(process.platform === 'linux')('a native service', () => {
     await one.start([]);
     expect(JSON.parse(await one.printed('"end"'))).toMatchObject({ gpus: '' });
     delete process.env['VRAMFLOW_TEST_SECRET'];
+  });
+
+  it('sees what its own environment shows it where the only GPU is declared (P9)', async () => {
+    const show = 'console.log(JSON.stringify({ gpus: process.env.CUDA_VISIBLE_DEVICES ?? null, end: 1 }));';
+    for (const [env, gpus] of [
+      [{}, null],
+      [{ CUDA_VISIBLE_DEVICES: '1' }, '1'],
+    ] as const) {
+      const one = await driverOf(script(`${show} ${IDLE}`, { env }));
+      expect(await one.start([DECLARED_GPU])).toMatchObject({ gpus: [DECLARED_GPU] });
+      expect(JSON.parse(await one.printed('"end"'))).toMatchObject({ gpus });
+    }
   });
 
   it('is killed after the grace when it does not hear SIGTERM', async () => {
