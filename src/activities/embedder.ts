@@ -18,13 +18,13 @@ export function createEmbedderActivities(agent: Agent): Pick<AgentActivities, 'm
     moveEmbedder: (call) => {
       const timeoutMs = attemptMs(call.step, agent.policy);
       const context = { otherwise: FAILURE.moveFailed, timeout: FAILURE.moveTimeout, timeoutMs };
-      return attempt(agent, call, context, (signal) => move(agent, call, signal));
+      return attempt(agent, call, context, (signal) => move(agent, call, signal, timeoutMs));
     },
   };
 }
 
 /** Moves the embedder (M5, M7, M8): the other process proves itself before callers switch and the old one ends. */
-async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<StepResult> {
+async function move(agent: Agent, call: StepCall, signal: AbortSignal, limitMs: number): Promise<StepResult> {
   const { step } = call;
   if (step.kind !== 'move') throw failure(FAILURE.moveFailed, `a ${step.kind} step came to moveEmbedder`);
   const old = agent.embedder.process();
@@ -69,7 +69,7 @@ async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
       }
       begun = noteBegun(agent, call, beforeMb, old && (old.gpu ?? CPU));
       try {
-        await agent.embedder.move(toGpu ? 'cuda' : 'cpu', toGpu ? step.to : null, signal);
+        await agent.embedder.move(toGpu ? 'cuda' : 'cpu', toGpu ? step.to : null, signal, limitMs);
       } catch (error) {
         // Callers have switched, and the old process does not end: what it holds stays to be proven free (pain 8).
         if (agent.embedder.process()?.pid === old?.pid) agent.reclaims.cancel(EMBEDDER);
@@ -79,6 +79,9 @@ async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
       agent.reclaims.gone(EMBEDDER);
     }
     begun ??= noteBegun(agent, call, beforeMb, null);
+    // One that came by a former agent's move is to be probed.
+    if (agent.embedder.proof() === null) await agent.embedder.verify(signal);
+    const embeddings = agent.embedder.proof();
     const movedAt = agent.now();
     await reclaimed(agent, EMBEDDER, signal);
     const after = await sampleNow(agent, signal);
@@ -88,7 +91,7 @@ async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
       beforeMb,
       afterMb: after,
       reclaimMs: old?.gpu ? Math.round(agent.now() - movedAt) : null,
-      by: `embeddings are valid and agree with the old device${old?.gpu ? `; ${agent.reclaims.proof(EMBEDDER) ?? ''}` : ''}`,
+      by: `${embeddings}${old?.gpu ? `; ${agent.reclaims.proof(EMBEDDER) ?? ''}` : ''}`,
     };
     agent.setError(EMBEDDER, null);
     tell(agent, EMBEDDER, begun, proof, ms);
@@ -96,8 +99,9 @@ async function move(agent: Agent, call: StepCall, signal: AbortSignal): Promise<
   } catch (error) {
     const begun = agent.unfinished.of(EMBEDDER);
     const hasMoved = (agent.embedder.process()?.gpu ?? CPU) === step.to;
-    if (begun?.kind === 'move' && hasMoved) {
-      followProof(agent, EMBEDDER, begun, `embeddings are valid and agree with the old device; ${CUT_SHORT}`);
+    const embeddings = agent.embedder.proof();
+    if (begun?.kind === 'move' && hasMoved && embeddings !== null) {
+      followProof(agent, EMBEDDER, begun, `${embeddings}; ${CUT_SHORT}`);
     } else if (begun?.kind === 'move') agent.unfinished.end(EMBEDDER, begun);
     throw error;
   } finally {

@@ -2,7 +2,7 @@
 import { ApplicationFailure, CancelledFailure } from '@temporalio/activity';
 import { EmbedderError } from '../adapters/clip/embedder.js';
 import { OllamaError } from '../adapters/ollama/ollama.js';
-import { ProbeFailed } from '../agent/embedderSwitch.js';
+import { ProbeFailed } from '../agent/embedderProbe.js';
 import { Fenced, NotEntered, StaleEpoch } from '../agent/fence.js';
 import { FAILURE, type FailureType } from '../contracts/failures.js';
 

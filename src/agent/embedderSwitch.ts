@@ -1,10 +1,7 @@
 import type { EmbedDevice, EmbedderLauncher, EmbedderProcess } from '../adapters/clip/embedder.js';
-import { checkEmbeddings } from '../adapters/clip/probe.js';
-import { PROBE_IMAGES, PROBE_TEXTS } from '../adapters/clip/probeInputs.js';
 import { timeLimit } from '../adapters/timeLimit.js';
+import { embeddingsOfProbe, ProbeFailed, probe } from './embedderProbe.js';
 
-/** Dimension of CLIP ViT-B/32; a model with another one says so in its health. */
-const TOLERANCE = 0.01;
 const END_GRACE_MS = 2_000;
 const END_MS = 10_000;
 const REMEMBERED_PIDS = 8;
@@ -12,11 +9,14 @@ const REMEMBERED_PIDS = 8;
 const START_MS = 30 * 60_000;
 /** One that computes a large batch answers late; what it is asked must not be cut off (law 10). */
 const BUSY_MS = 30_000;
+/** Of a move's time; the rest is to end the old process and to prove its memory free. */
+const COMPARISON_SHARE = 0.5;
 /** The agent calls every 5 s: five minutes between two tries at the most. */
 const MOST_PASSING = 60;
 
-/** The moved embedder does not give the embeddings that it should (M8): the old one stays in charge. */
-export class ProbeFailed extends Error {}
+const VALID = 'embeddings are valid';
+const AGREE = ' and agree with the old device';
+const NOT_COMPARED = '; the old device did not answer, so they were not compared';
 
 /** `missing`: the optional part is not installed. */
 export type EmbedderPart = 'ready' | 'starting' | 'missing' | 'stopped' | `failed: ${string}`;
@@ -30,6 +30,7 @@ export class EmbedderSwitch {
   private inFlight = new Map<EmbedderProcess, number>();
   private drained: (() => void)[] = [];
   private state: EmbedderPart = 'stopped';
+  private proven: string | null = null;
   /** The last few processes in charge: the driver lists one a while after it has ended. */
   private readonly pids: number[] = [];
   private changing: Promise<unknown> = Promise.resolve();
@@ -61,6 +62,11 @@ export class EmbedderSwitch {
     if (current === null) return null;
     const { device, gpu, pid, provider, startedMsAgo } = current;
     return { device, gpu, pid, provider, startedMsAgo };
+  }
+
+  /** What a probe showed of the process in charge (M8); null when none was made. */
+  proof(): string | null {
+    return this.proven;
   }
 
   /** Adopts what runs already (law 6), ends a second one that a died move left, else starts on the CPU (M10). */
@@ -108,6 +114,7 @@ export class EmbedderSwitch {
   private async takeCharge(coming: EmbedderProcess | Promise<EmbedderProcess>): Promise<void> {
     const process = await coming;
     this.current = process;
+    this.proven = null;
     this.remember(process);
     this.state = 'ready';
   }
@@ -169,26 +176,41 @@ export class EmbedderSwitch {
 
   /**
    * @param gpu the GPU's UUID for `cuda`
+   * @param limitMs what the move may take: it does not wait for the old process until nothing is left of that
    * @throws ProbeFailed, EmbedderError; the old process then stays in charge and the new one is gone
    */
-  move(device: EmbedDevice, gpu: string | null, signal: AbortSignal): Promise<void> {
-    return this.alone(() => this.moveAlone(device, gpu, signal), signal);
+  move(
+    device: EmbedDevice,
+    gpu: string | null,
+    signal: AbortSignal,
+    limitMs = Number.POSITIVE_INFINITY,
+  ): Promise<void> {
+    return this.alone(() => this.moveAlone(device, gpu, signal, limitMs), signal);
   }
 
-  private async moveAlone(device: EmbedDevice, gpu: string | null, signal: AbortSignal): Promise<void> {
+  private async moveAlone(
+    device: EmbedDevice,
+    gpu: string | null,
+    signal: AbortSignal,
+    limitMs: number,
+  ): Promise<void> {
     if (this.launcher === null) throw new ProbeFailed(this.missing ?? 'the embedder is not installed');
     const old = this.current;
-    const oldAnswers = old !== null && (await old.alive());
+    const patience = timeLimit(Math.min(BUSY_MS, Math.round(limitMs * COMPARISON_SHARE)));
+    // Asked while the new one starts: one that computes has that time to answer, and a dead one says so at once.
+    const reference = old && embeddingsOfProbe(old, AbortSignal.any([signal, patience])).catch(() => null);
     const next = await this.launcher.start(device, { gpu, signal });
     this.remember(next);
+    let compared: boolean;
     try {
-      await this.probe(next, oldAnswers ? old : null, signal);
+      compared = await probe(next, reference, signal);
     } catch (error) {
       await this.launcher.end(next, { signal: AbortSignal.timeout(END_MS), graceMs: 0 });
       throw error;
     }
     this.current = next;
     this.state = 'ready';
+    this.proven = old === null ? VALID : `${VALID}${compared ? AGREE : NOT_COMPARED}`;
     if (old === null) return;
     // Callers have switched: what follows must end whatever aborts, or two processes would stay.
     await this.idle(old, END_GRACE_MS);
@@ -197,8 +219,10 @@ export class EmbedderSwitch {
 
   /** Probes the one in charge by itself: dimension, finite, unit norm. @throws ProbeFailed, EmbedderError */
   async verify(signal: AbortSignal): Promise<void> {
-    if (this.current === null) throw new ProbeFailed(this.reason() ?? 'the embedder does not run');
-    await this.probe(this.current, null, signal);
+    const { current } = this;
+    if (current === null) throw new ProbeFailed(this.reason() ?? 'the embedder does not run');
+    await probe(current, null, signal);
+    if (this.current === current) this.proven ??= VALID;
   }
 
   embedText(texts: string[], signal: AbortSignal): Promise<number[][]> {
@@ -233,20 +257,6 @@ export class EmbedderSwitch {
       else this.inFlight.delete(process);
       for (const wake of this.drained.splice(0)) wake();
     }
-  }
-
-  private async probe(next: EmbedderProcess, old: EmbedderProcess | null, signal: AbortSignal): Promise<void> {
-    const expected = { dimension: old?.dimension ?? next.dimension, tolerance: TOLERANCE };
-    const candidate = [
-      ...(await next.embedText([...PROBE_TEXTS], signal)),
-      ...(await next.embedImages([...PROBE_IMAGES], signal)),
-    ];
-    const reference = old && [
-      ...(await old.embedText([...PROBE_TEXTS], signal)),
-      ...(await old.embedImages([...PROBE_IMAGES], signal)),
-    ];
-    const checked = checkEmbeddings(candidate, reference, expected);
-    if (!checked.ok) throw new ProbeFailed(`the embedder on ${next.device} fails its probe: ${checked.reason}`);
   }
 
   private async idle(process: EmbedderProcess, boundMs: number): Promise<void> {

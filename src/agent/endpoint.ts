@@ -4,6 +4,7 @@ import fastify, { type FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { normalName } from '../adapters/ollama/ollama.js';
 import { timeLimit } from '../adapters/timeLimit.js';
+import { JOURNAL_TYPES } from '../contracts/journal.js';
 import { serviceTenant } from '../contracts/names.js';
 import type { Intents, OperationGoal, PlanPreview } from '../contracts/operation.js';
 import { SIMULATED_HEADER } from '../contracts/status.js';
@@ -44,6 +45,7 @@ const fitQuery = z.object({ mb: z.string().trim().min(1).transform(Number).pipe(
 const journalQuery = z.object({
   after: z.coerce.number().int().min(0).default(0),
   limit: z.coerce.number().int().min(1).max(5_000).default(200),
+  type: z.enum(JOURNAL_TYPES).optional(),
 });
 const logsQuery = z.object({
   tail: z.coerce.number().int().min(0).max(10_000).default(100),
@@ -117,7 +119,10 @@ export function createEndpoint({
     configured: agent.policy.models,
     observation: agent.observation(),
   }));
-  server.get('/v1/journal', (request) => agent.journal.read(journalQuery.parse(request.query)));
+  server.get('/v1/journal', (request) => {
+    const { type, ...range } = journalQuery.parse(request.query);
+    return agent.journal.read({ ...range, ...(type === undefined ? {} : { types: [type] }) });
+  });
   addServiceLogs(server, agent);
   addEvents(server, agent);
   addGenerate(server, agent, onDemand);

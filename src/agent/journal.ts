@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import type { JournalEntry, JournalType } from '../contracts/journal.js';
+import { StateFile } from './stateFile.js';
 
 /** What a writer gives; the journal adds sequence and time. */
 export interface NewEntry {
@@ -22,8 +23,11 @@ export interface NewEntry {
   details?: Record<string, unknown>;
 }
 
-/** Two files of at most this many entries are kept: the bound of the journal. */
+/** The newest two files of this many entries are whole; of older ones as many are kept that are no chatter. */
 const ENTRIES_A_FILE = 5_000;
+
+/** They may come each second, and would push out in hours what months are asked about. */
+const CHATTER: readonly JournalType[] = ['vram_changed', 'foreign_process'];
 
 /** Entries that wait for a disk with room; older ones are then lost at the agent's end. */
 const UNWRITTEN_MAX = 1_000;
@@ -33,6 +37,7 @@ const NEWLINE = 0x0a;
 /** The host's log on disk: JSON lines, a sequence that only grows, synced at each entry. */
 export class Journal {
   private entries: JournalEntry[];
+  private readonly kept: StateFile<JournalEntry[]>;
   private file: number;
   private inFile: number;
   private readonly unwritten: JournalEntry[] = [];
@@ -41,8 +46,12 @@ export class Journal {
 
   constructor(private readonly folder: string) {
     mkdirSync(folder, { recursive: true });
+    this.kept = new StateFile<JournalEntry[]>(join(folder, 'journal.kept.json'), []);
     const current = readEntries(this.current);
-    this.entries = [...readEntries(this.former), ...current];
+    const whole = [...readEntries(this.former), ...current];
+    // A rotation that was killed half-way leaves entries in both.
+    const older = this.kept.get().filter(({ sequence }) => sequence < (whole[0]?.sequence ?? Number.POSITIVE_INFINITY));
+    this.entries = [...older, ...whole];
     this.inFile = current.length;
     this.file = openSync(this.current, 'a', 0o600);
     // The next entry begins on a line of its own, or it would be lost with the one that a power cut left half written.
@@ -104,12 +113,15 @@ export class Journal {
   }
 
   private rotate(): void {
-    // Made first: where a full disk has no room for it, the file that is there stays in use.
+    const older = this.entries.slice(0, -(this.inFile + this.unwritten.length));
+    const kept = older.filter(({ type }) => !CHATTER.includes(type)).slice(-ENTRIES_A_FILE);
+    // Made first: where a full disk has no room for them, the file that is there stays in use.
+    this.kept.set(kept);
     const next = openSync(this.next, 'a', 0o600);
     renameSync(this.current, this.former);
     renameSync(this.next, this.current);
     closeSync(this.file);
-    this.entries = this.entries.slice(-(this.inFile + this.unwritten.length));
+    this.entries = [...kept, ...this.entries.slice(older.length)];
     this.file = next;
     this.inFile = 0;
   }

@@ -40,9 +40,11 @@ export class OllamaWatch {
   private runners: ReadonlyMap<string, number> = new Map();
   private version: string | null = null;
   private reason: string | null = 'not asked yet';
+  /** It did not answer, or had no reason to, when it was last looked at. */
   private wasAway = false;
   /** That it is away has been told. */
   private told = false;
+  /** What it holds has never been known: what the first answer lists may have been there before. */
   private first = true;
   private looking: Promise<void> | null = null;
   private timer: NodeJS.Timeout | null = null;
@@ -136,7 +138,7 @@ export class OllamaWatch {
   }
 
   private take(models: ResidentModel[]): void {
-    const wasAway = this.reason !== null && !this.first;
+    const { wasAway, first } = this;
     const before = new Set(this.models.map((model) => modelTenant(model.name)));
     const now = new Set(models.map((model) => modelTenant(model.name)));
     const expiries = new Map(models.map((model) => [modelTenant(model.name), model.expiresAt]));
@@ -144,6 +146,9 @@ export class OllamaWatch {
     this.models = models;
     this.expiries = expiries;
     this.reason = null;
+    this.wasAway = false;
+    this.told = false;
+    this.first = false;
     for (const tenant of now) if (!before.has(tenant)) this.since.set(tenant, this.now());
     // A server that was away may list the same model and be loading it anew.
     if (wasAway) this.proven.clear();
@@ -152,16 +157,13 @@ export class OllamaWatch {
       if (now.has(tenant)) continue;
       this.proven.delete(tenant);
       const expired = (formerExpiries.get(tenant) ?? Number.POSITIVE_INFINITY) <= this.now();
-      this.onChange({ kind: 'gone', tenant, died: this.wasAway, expired });
+      this.onChange({ kind: 'gone', tenant, died: wasAway, expired });
     }
     for (const [tenant, expiry] of expiries) {
       const former = formerExpiries.get(tenant);
-      if (!before.has(tenant) && !this.first) this.onChange({ kind: 'appeared', tenant });
+      if (!before.has(tenant) && !first) this.onChange({ kind: 'appeared', tenant });
       else if (former !== undefined && Math.abs(expiry - former) > JITTER_MS) this.onChange({ kind: 'used', tenant });
     }
-    this.wasAway = false;
-    this.told = false;
-    this.first = false;
   }
 
   /** The models end with the service that they are inside. */
@@ -172,6 +174,7 @@ export class OllamaWatch {
     this.expiries = new Map();
     this.proven.clear();
     this.reason = 'its service does not run';
+    this.wasAway = true;
     this.told = false;
     this.first = false;
     for (const { name } of models) {
@@ -186,7 +189,6 @@ export class OllamaWatch {
     const isNews = !this.told && this.server() === null;
     this.reason = reason;
     this.wasAway = true;
-    this.first = false;
     this.told ||= isNews;
     if (isNews) this.onChange({ kind: 'away', reason });
   }

@@ -2,7 +2,7 @@ import { ApplicationFailure, isGrpcServiceError, ServiceError, WorkflowFailedErr
 import { ZodError, z } from 'zod';
 import { EmbedderError } from '../adapters/clip/embedder.js';
 import { OllamaError } from '../adapters/ollama/ollama.js';
-import { ProbeFailed } from './embedderSwitch.js';
+import { ProbeFailed } from './embedderProbe.js';
 
 /** What a caller did wrong, or what is missing, with what to do about it. */
 export class RequestProblem extends Error {

@@ -86,8 +86,18 @@ describe('a move of the embedder', () => {
     one.launcher.live.clear();
     one.card.show();
     const done = await run(one.moveEmbedder, call(move(CPU), { round: 2 }));
-    expect(done.acted).toBe(true);
+    expect(done).toMatchObject({ acted: true, proof: { by: expect.stringContaining('were not compared') } });
     expect(one.agent.observation().devices[0]?.quarantine).toBeNull();
+  });
+
+  it('off one that hangs keeps to its time, and says that nothing was compared (M8)', async () => {
+    const one = await moving({ policy: hasty({ move: 1 }) });
+    await run(one.moveEmbedder, call(move(CARD)));
+    for (const process of one.launcher.live) one.launcher.deaf.add(process);
+    const done = await run(one.moveEmbedder, call(move(CPU), { round: 2 }));
+    expect(done.proof.by).toBe(
+      'embeddings are valid; the old device did not answer, so they were not compared; used memory dropped by 500 MB',
+    );
   });
 
   it('does not forget one that cannot be ended: its memory stays to be proven free (pain 8)', async () => {
@@ -103,7 +113,10 @@ describe('a move of the embedder', () => {
     expect(again).toMatchObject({ type: FAILURE.notReclaimed });
     expect(one.agent.observation().devices[0]?.quarantine).toContain('embedder/clip');
     for (const process of one.launcher.live) if (process.device === 'cuda') one.launcher.live.delete(process);
-    expect(await run(one.moveEmbedder, call(move(CPU), { round: 4 }))).toMatchObject({ acted: true });
+    expect(await run(one.moveEmbedder, call(move(CPU), { round: 4 }))).toMatchObject({
+      acted: true,
+      proof: { by: expect.stringContaining('agree with the old device') },
+    });
   });
 
   it('refuses another kind of step', async () => {

@@ -1,7 +1,10 @@
 import { describe, expect, it, vi } from 'vitest';
 import { EmbedderError } from '../../src/adapters/clip/embedder.js';
-import { EmbedderSwitch, ProbeFailed } from '../../src/agent/embedderSwitch.js';
+import { ProbeFailed } from '../../src/agent/embedderProbe.js';
+import { EmbedderSwitch } from '../../src/agent/embedderSwitch.js';
 import { FakeLauncher } from './pieces.js';
+
+const NOT_COMPARED = 'embeddings are valid; the old device did not answer, so they were not compared';
 
 const soon = () => AbortSignal.timeout(5_000);
 
@@ -116,11 +119,55 @@ describe('a move (M8)', () => {
     expect(embedder.part()).toBe('ready');
   });
 
-  it('needs no comparison with an old one that has died', async () => {
+  it('says that the new one agrees with the old one, as long as it is in charge', async () => {
+    const { embedder, launcher } = await started();
+    expect(embedder.proof()).toBeNull();
+    await embedder.move('cuda', 'g0', soon());
+    await embedder.verify(soon());
+    expect(embedder.proof()).toBe('embeddings are valid and agree with the old device');
+    launcher.live.clear();
+    await embedder.revive(soon());
+    expect(embedder.proof()).toBeNull();
+    await embedder.verify(soon());
+    expect(embedder.proof()).toBe('embeddings are valid');
+  });
+
+  it('needs no comparison with an old one that has died, and says so', async () => {
     const { embedder, launcher } = await started();
     launcher.live.clear();
     await embedder.move('cuda', 'g0', soon());
     expect(embedder.process()).toMatchObject({ device: 'cuda' });
+    expect(embedder.proof()).toBe(NOT_COMPARED);
+  });
+
+  it('waits for an old one that answers late, for it computes: it must agree all the same', async () => {
+    const { embedder, launcher } = await started();
+    launcher.vectorOf = (device) => (device === 'cuda' ? [0.8, 0.6] : [0.6, 0.8]);
+    for (const process of launcher.live) launcher.busy.add(process);
+    let answer: () => void = () => {};
+    launcher.onEmbed = ({ device }) =>
+      device === 'cpu' ? new Promise((resolve) => (answer = resolve)) : Promise.resolve();
+    const moved = embedder.move('cuda', 'g0', soon());
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    launcher.onEmbed = () => Promise.resolve();
+    answer();
+    await expect(moved).rejects.toThrow(/cosine 0\.96/);
+    expect(devices(launcher)).toEqual(['cpu']);
+  });
+
+  it('gives up an old one that hangs while there is time to end it', async () => {
+    const { embedder, launcher } = await started();
+    for (const process of launcher.live) launcher.deaf.add(process);
+    await embedder.move('cuda', 'g0', AbortSignal.timeout(1_001), 1_001);
+    expect(embedder.proof()).toBe(NOT_COMPARED);
+    expect(devices(launcher)).toEqual(['cuda']);
+  });
+
+  it('that is cut off while the old one has not answered yet does not switch', async () => {
+    const { embedder, launcher } = await started();
+    for (const process of launcher.live) launcher.deaf.add(process);
+    await expect(embedder.move('cuda', 'g0', AbortSignal.timeout(50))).rejects.toMatchObject({ name: 'TimeoutError' });
+    expect(devices(launcher)).toEqual(['cpu']);
   });
 
   it('lets requests in flight end on the old process', async () => {

@@ -133,6 +133,7 @@ describe('what can be asked', () => {
     '/v1/journal?after=-1',
     '/v1/journal?limit=0',
     '/v1/journal?limit=x',
+    '/v1/journal?type=operations',
     '/v1/can-fit',
     '/v1/can-fit?mb=-1',
     '/v1/can-fit?mb=',
@@ -171,6 +172,14 @@ describe('what can be asked', () => {
     for (const message of ['a', 'b', 'c']) agent.journal.append({ type: 'warning', message });
     const entries = (await ask('/v1/journal?after=1&limit=1')).body as JournalEntry[];
     expect(entries.map(({ message }) => message)).toEqual(['b']);
+  });
+
+  it('the journal of one type: what else came since does not count', async () => {
+    const { ask, agent } = await served();
+    for (const message of ['a', 'b', 'c']) agent.journal.append({ type: 'operation', message });
+    for (let n = 0; n < 300; n += 1) agent.journal.append({ type: 'vram_changed', message: 'chatter' });
+    const entries = (await ask('/v1/journal?type=operation&limit=2')).body as JournalEntry[];
+    expect(entries.map(({ message }) => message)).toEqual(['b', 'c']);
   });
 });
 

@@ -54,13 +54,30 @@ describe('the watch on Ollama', () => {
     expect(await look()).toEqual([]);
   });
 
-  it('tells that Ollama is away at the first look too', async () => {
+  it('tells that Ollama is away at the first look too; what is there when it answers may have been there before', async () => {
     const { ollama, look } = watching();
+    ollama.put('a');
     ollama.isAway = true;
     expect(await look()).toMatchObject([{ kind: 'away' }]);
+    expect(await look()).toEqual([]);
     ollama.isAway = false;
+    expect(await look()).toEqual([{ kind: 'back' }]);
+    ollama.put('b');
+    expect(await look()).toEqual([{ kind: 'appeared', tenant: 'model/b:latest' }]);
+  });
+
+  it.each<[OllamaServer['state'], OllamaChange[]]>([
+    ['stopped', [{ kind: 'back' }, { kind: 'appeared', tenant: A }]],
+    ['starting', [{ kind: 'back' }]],
+  ])('knows that a service which is %s at the first look holds no model, or does not know', async (state, told) => {
+    let server: OllamaServer | null = { service: 'box', state };
+    const { ollama, look } = watching(new FakeOllama(), undefined, () => server);
     ollama.put('a');
-    expect(await look()).toEqual([{ kind: 'back' }, { kind: 'appeared', tenant: A }]);
+    ollama.isAway = true;
+    expect(await look()).toEqual([]);
+    server = null;
+    ollama.isAway = false;
+    expect(await look()).toEqual(told);
   });
 
   it('keeps what was there while Ollama is away: it has not left', async () => {

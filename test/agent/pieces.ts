@@ -1,7 +1,12 @@
 /** An agent on fakes that a test scripts: an Ollama, a card that shows what it holds, and embedder processes. */
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import type { EmbedDevice, EmbedderLauncher, EmbedderProcess } from '../../src/adapters/clip/embedder.js';
+import {
+  type EmbedDevice,
+  EmbedderError,
+  type EmbedderLauncher,
+  type EmbedderProcess,
+} from '../../src/adapters/clip/embedder.js';
 import type { GpuProcess, GpuReader, GpuSample } from '../../src/adapters/gpu/reader.js';
 import { type GenerateChunk, type Ollama, OllamaError, type ResidentModel } from '../../src/adapters/ollama/ollama.js';
 import { Agent, type AgentOptions } from '../../src/agent/agent.js';
@@ -136,6 +141,9 @@ export class FakeCard implements GpuReader {
 
 const VECTOR = [0.6, 0.8];
 
+const aborted = (signal: AbortSignal): Promise<never> =>
+  new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
+
 /** Starts processes that answer with one vector; a test makes starts and ends fail. */
 export class FakeLauncher implements EmbedderLauncher {
   readonly live = new Set<EmbedderProcess>();
@@ -147,7 +155,7 @@ export class FakeLauncher implements EmbedderLauncher {
   onStart: (device: EmbedDevice, signal: AbortSignal, onProgress?: (line: string) => void) => Promise<void> = () =>
     Promise.resolve();
   onEnd: (process: EmbedderProcess) => Promise<void> = () => Promise.resolve();
-  onEmbed: () => Promise<void> = () => Promise.resolve();
+  onEmbed: (process: EmbedderProcess) => Promise<void> = () => Promise.resolve();
   private pid = 900;
 
   async start(
@@ -178,8 +186,10 @@ export class FakeLauncher implements EmbedderLauncher {
 
   private make(device: EmbedDevice, gpu: string | null, startedMsAgo = 0): EmbedderProcess {
     this.pid += 1;
-    const embed = async (inputs: string[]) => {
-      await this.onEmbed();
+    const embed = async (inputs: string[], signal: AbortSignal) => {
+      if (!this.live.has(process)) throw new EmbedderError('gone', 'nobody listens');
+      if (this.deaf.has(process)) await aborted(signal);
+      await this.onEmbed(process);
       return inputs.map(() => this.vectorOf(device));
     };
     const process: EmbedderProcess = {

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { EmbedderError } from '../../src/adapters/clip/embedder.js';
 import { OllamaError } from '../../src/adapters/ollama/ollama.js';
-import { ProbeFailed } from '../../src/agent/embedderSwitch.js';
+import { ProbeFailed } from '../../src/agent/embedderProbe.js';
 import { problemOf, RequestProblem } from '../../src/agent/problem.js';
 
 const failed = (details: unknown) =>

@@ -101,22 +101,15 @@ describe('the journal', () => {
     journal.close();
   });
 
-  it('is bounded: two files of 5,000, and the sequence goes on over the turn of the file', () => {
+  /** A line as a former life of the agent left it. */
+  const line = (sequence: number, type: JournalEntry['type'] = 'vram_changed') =>
+    `${JSON.stringify({ sequence, time: '', type, subject: null, message: `${sequence}`, workflowId: null, details: {} })}\n`;
+  const lines = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => line(from + n)).join('');
+
+  it('is whole in two files of 5,000, and the sequence goes on over the turn of the file', () => {
     const folder = testFolder();
-    // As a life of 4,999 entries left it.
-    const line = (sequence: number) =>
-      JSON.stringify({
-        sequence,
-        time: '',
-        type: 'warning',
-        subject: null,
-        message: `${sequence}`,
-        workflowId: null,
-        details: {},
-      });
-    const lines = Array.from({ length: 4_999 }, (_, n) => `${line(n + 1)}\n`);
-    writeFileSync(join(folder, 'journal.jsonl'), lines.join(''));
-    writeFileSync(join(folder, 'journal.1.jsonl'), `${line(0)}\n`);
+    writeFileSync(join(folder, 'journal.jsonl'), lines(1, 4_999));
+    writeFileSync(join(folder, 'journal.1.jsonl'), line(0));
     const journal = new Journal(folder);
     const seen: number[] = [];
     let after = 4_990;
@@ -138,6 +131,50 @@ describe('the journal', () => {
     expect(next.read().map((entry) => entry.sequence)).toEqual(Array.from({ length: 5_002 }, (_, n) => n + 1));
     expect(say(next, 'later').sequence).toBe(5_003);
     next.close();
+  });
+
+  const sequences = (journal: Journal) => journal.read().map(({ sequence }) => sequence);
+
+  it('forgets chatter first: what came of operations outlives it, over turns of the file and restarts', () => {
+    const folder = testFolder();
+    writeFileSync(join(folder, 'journal.1.jsonl'), line(1, 'operation') + line(2) + line(3, 'quarantined'));
+    let last = 3;
+    for (let turn = 0; turn < 3; turn += 1) {
+      writeFileSync(join(folder, 'journal.jsonl'), lines(last + 1, last + 5_000));
+      last += 5_001;
+      const journal = new Journal(folder);
+      say(journal, 'turns the file');
+      expect(sequences(journal).slice(0, 3)).toEqual([1, 3, last - 5_000]);
+      journal.close();
+    }
+    const journal = new Journal(folder);
+    expect(messages(journal.read({ types: ['operation'], limit: 5 }))).toEqual(['1']);
+    expect(messages(journal.read({ after: 1, limit: 1 }))).toEqual(['3']);
+    expect(journal.lastSequence()).toBe(last);
+    journal.close();
+  });
+
+  it('keeps no more than 5,000 of what is no chatter', () => {
+    const folder = testFolder();
+    const operations = Array.from({ length: 5_000 }, (_, n) => line(n + 2, 'operation')).join('');
+    writeFileSync(join(folder, 'journal.1.jsonl'), line(1, 'operation') + operations);
+    writeFileSync(join(folder, 'journal.jsonl'), lines(5_002, 10_001));
+    const journal = new Journal(folder);
+    say(journal, 'turns the file');
+    expect(sequences(journal)).toEqual(Array.from({ length: 10_001 }, (_, n) => n + 2));
+    journal.close();
+  });
+
+  it('shows nothing twice when a turn of the file was killed half-way, and takes it up', () => {
+    const folder = testFolder();
+    writeFileSync(join(folder, 'journal.1.jsonl'), line(1, 'operation') + line(2));
+    writeFileSync(join(folder, 'journal.jsonl'), lines(3, 5_002));
+    writeFileSync(join(folder, 'journal.kept.json'), `[${line(1, 'operation')}]`);
+    const journal = new Journal(folder);
+    expect(sequences(journal).slice(0, 4)).toEqual([1, 2, 3, 4]);
+    say(journal, 'turns the file');
+    expect(sequences(journal).slice(0, 3)).toEqual([1, 3, 4]);
+    journal.close();
   });
 });
 

@@ -50,6 +50,17 @@ describe('another program where the agent should answer', () => {
   });
 });
 
+it('history asks for operations alone: no chatter, however much, hides them', async () => {
+  const asked: string[] = [];
+  const answer: RequestListener = ({ url }, response) => {
+    asked.push(url ?? '');
+    response.writeHead(200, { 'content-type': 'application/json' }).end('[]');
+  };
+  const { stdout } = await runAgainst(answer, 'history');
+  expect(stdout).toMatch(/^no operation has ended yet/);
+  expect(asked).toEqual(['/v1/journal?type=operation&limit=50']);
+});
+
 it('an answer that is silent for long is waited for', async () => {
   const former = getGlobalDispatcher();
   onTestFinished(() => setGlobalDispatcher(former));

@@ -5,8 +5,10 @@ import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { EXIT } from '../../src/cli/exitCodes.js';
 import { main } from '../../src/client.js';
+import type { JournalEntry } from '../../src/contracts/journal.js';
 import type { LeaseState } from '../../src/contracts/lease.js';
 import { startCommand } from '../system/children.js';
+import type { Printed } from '../system/judge.js';
 import { MEDIA, MEDIA_PHASES, servicesOf } from '../system/mediaPipeline.js';
 import { type System, startSystem } from '../system/system.js';
 
@@ -21,12 +23,15 @@ function begin(system: System, ...argv: string[]) {
   return { code, said: () => said };
 }
 
+const WEB_UI = 'http://temporal.test:8080';
+
 const times = (words: RegExp, text: string): number => [...text.matchAll(new RegExp(words, 'g'))].length;
 
 describe('the command line of a simulated host', { timeout: 60_000 }, () => {
   let system: System;
   beforeAll(async () => {
-    system = await startSystem({ config: { services: await servicesOf(MEDIA), phases: MEDIA_PHASES } });
+    const temporal = { ui_url: WEB_UI };
+    system = await startSystem({ config: { services: await servicesOf(MEDIA), phases: MEDIA_PHASES, temporal } });
   });
   afterAll(() => system.stop());
 
@@ -52,6 +57,31 @@ describe('the command line of a simulated host', { timeout: 60_000 }, () => {
       expect({ argv, code: result.code, simulated }, result.stderr).toEqual({ argv, code, simulated: 1 });
       expect(result.stderr).toMatch(/SIMULATED/);
     }
+  });
+
+  it('names the workflow of each operation and its page in the Web UI, on stderr and in JSON', async () => {
+    const page = (id: string, run: string) =>
+      `${WEB_UI}/namespaces/default/workflows/${encodeURIComponent(id)}/${run}/history`;
+    const ids: string[] = [];
+    for (const [argv, prefix] of [
+      [['mode', 'idle'], 'mode/HOST/'],
+      [['model', 'unload', 'vlm'], 'model/HOST/qwen3-vl:8b/unload/'],
+      [['model', 'load', 'vlm', '--no-wait'], 'model/HOST/qwen3-vl:8b/load/'],
+      [['clip', 'move', 'cpu'], 'model/HOST/clip/'],
+      [['phase', 'prepare', 'none'], 'phase/HOST/none/'],
+      [['service', 'stop', 'cosyvoice'], 'service/HOST/cosyvoice/stop/'],
+    ] as const) {
+      const { stdout, stderr } = await system.cli(...argv, '-o', 'json');
+      const printed = JSON.parse(stdout) as Printed & { web_ui: string };
+      const { workflow_id: id, run_id: run, web_ui } = printed;
+      expect(id.startsWith(prefix.replace('HOST', system.host)), id).toBe(true);
+      expect((await system.client.workflow.getHandle(id).describe()).runId).toBe(run);
+      expect(web_ui).toBe(page(id, run));
+      expect(stderr).toContain(`workflow ${id}\n  ${web_ui}\n`);
+      ids.push(id);
+    }
+    const history = await system.json<JournalEntry[]>(['history']);
+    expect(history.map(({ workflowId }) => workflowId)).toEqual(expect.arrayContaining(ids));
   });
 
   it('leaves at Ctrl-C, and says that the operation goes on: it does', async () => {

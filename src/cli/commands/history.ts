@@ -12,8 +12,8 @@ export function historyCommand(context: CliContext): Command {
     .description('the operations of this host, with who asked and what came out')
     .action(async (_options, command: Command) => {
       const { config } = configOf(command, context);
-      const entries = await agentClient(config, context).get<JournalEntry[]>('/v1/journal?limit=2000');
-      const operations = entries.filter((entry) => entry.type === 'operation').slice(-50);
+      const agent = agentClient(config, context);
+      const operations = await agent.get<JournalEntry[]>('/v1/journal?type=operation&limit=50');
       outputOf(command, context).data(operations, (_value, style) => {
         const rows = operations.map((entry) => {
           const outcome = entry.details['outcome'] as OperationOutcome;
