@@ -99,12 +99,7 @@ export async function operationsSince(
     },
     { timeout: LIST_MS, interval: 100 },
   );
-  const histories = await Promise.all(
-    listed.map(async ({ workflowId, runId }) => {
-      const { events } = await client.workflow.getHandle(workflowId, runId).fetchHistory();
-      return { workflowId, runId, events: events ?? [] };
-    }),
-  );
+  const histories = await Promise.all(listed.map((run) => historyOf(client, run)));
   return {
     windows: histories
       .flatMap(windowsOf)
@@ -115,6 +110,15 @@ export async function operationsSince(
       .filter(({ releasedMs }) => releasedMs === null || releasedMs >= sinceMs)
       .sort((a, b) => a.startedMs - b.startedMs),
   };
+}
+
+/** Every step of one operation, also those that failed, of which its outcome has no times. */
+export const stepsOf = async (client: Client, run: { workflowId: string; runId: string }): Promise<StepWindow[]> =>
+  windowsOf(await historyOf(client, run));
+
+async function historyOf(client: Client, { workflowId, runId }: { workflowId: string; runId: string }) {
+  const { events } = await client.workflow.getHandle(workflowId, runId).fetchHistory();
+  return { workflowId, runId, events: events ?? [] };
 }
 
 /** One that is listed may have begun so much earlier, and have ended since. */
