@@ -25,13 +25,11 @@ export async function findMatching(
   );
   const all = checked.filter((entry) => entry !== null);
   const roots = all.filter((entry) => !all.some(({ pid }) => pid === entry.parent));
-  // One alone is it also while it boots: that it does not listen yet must not let a second one be started.
-  if (match.port === undefined || roots.length < 2) return roots;
+  if (match.port === undefined || roots.length === 0) return roots;
   const listeners = await listenersOn(match.port);
-  const listening = roots.filter((root) =>
+  return roots.filter((root) =>
     listeners.some(({ pid }) => treeIn(table, rootOf(root, [])).some((member) => member.pid === pid)),
   );
-  return listening.length > 0 ? listening : roots;
 }
 
 export async function createMatchedRun(found: ProcessSight): Promise<NativeRun> {

@@ -17,8 +17,7 @@ export interface NativeService {
  * Adopts a service that was started by hand. Law 5 asks for proof that a process is ours. One started by hand has no
  * marker, so here the configuration is the proof: the owner of this machine wrote down that the program with exactly
  * this executable and these arguments is the service, and may be stopped as such. That is so for one process of our own
- * user only, under the pid, start time and arguments it was found with; where two match, and no port
- * tells them apart, neither is proven.
+ * user only, under the pid, start time and arguments it was found with; where two match, neither is proven.
  */
 export interface NativeMatch {
   /** The program whose file the process runs, by its path or on the PATH (for a Python program, the interpreter). */
@@ -28,7 +27,7 @@ export interface NativeMatch {
    * was called is not compared: the kernel says which file runs.
    */
   argv: [string, ...string[]];
-  /** Where several match, it is the one that listens on this TCP port, itself or by a descendant. */
+  /** It or one of its descendants listens on this TCP port. */
   port?: number;
 }
 

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import { describe, expect, it, vi } from 'vitest';
-import { listenersOn } from '../../../src/adapters/native/ports.js';
 import { newMarker } from '../../../src/adapters/processes/spawn.js';
 import { lookAt, OWNER_VARIABLE, readBootId, readExecutable } from '../../../src/processes/proc.js';
 import { freePort } from '../../parts/ports.js';
@@ -151,7 +150,8 @@ describe.runIf(process.platform === 'linux')('a driver that comes after another'
 });
 
 describe.runIf(process.platform === 'linux')('a service that was started by hand', () => {
-  const SERVE = (port: string | number) => `require("http").createServer().listen(${port}, "127.0.0.1");`;
+  const SERVE = (port: number) =>
+    `require("http").createServer().listen(${port}, "127.0.0.1", () => console.log("up"));`;
   const match = (code: string) => ({
     executable: process.execPath,
     argv: [process.execPath, '-e', `${code} console.log("up")`] as [string, ...string[]],
@@ -210,27 +210,12 @@ describe.runIf(process.platform === 'linux')('a service that was started by hand
     for (const { handle } of both) expect([handle.exitCode, handle.signalCode]).toEqual([null, null]);
   });
 
-  it('is it also while it boots and does not listen yet, so no second one is started (P8)', async () => {
-    const port = await freePort();
-    const code = `process.on("SIGUSR2", () => { ${SERVE(port)} }); ${IDLE} /* ${newMarker()} */`;
-    const byHand = await stranger(code);
-    const one = await driverOf(script(code, { ports: [port], match: { ...match(code), port } }));
-    const sight = await one.start();
-    expect(sight).toMatchObject({ state: 'running', pids: [byHand.pid] });
-    process.kill(byHand.pid, 'SIGUSR2');
-    await vi.waitFor(async () => expect(await listenersOn(port)).toHaveLength(1), 5_000);
-    expect(await one.sight()).toMatchObject({ run: sight.run, pids: [byHand.pid] });
-  });
-
-  it('is told apart by its port where several match; before one listens it is not known', async () => {
-    const code = `process.on("SIGUSR2", () => { ${SERVE('Number(process.env.PORT)')} }); ${IDLE} /* ${newMarker()} */`;
+  it('is told apart by its port', async () => {
+    const code = `if (process.env.PORT) { ${SERVE(0).replace('listen(0', 'listen(Number(process.env.PORT)')} } ${IDLE} /* ${newMarker()} */`;
     const port = await freePort();
     await stranger(code);
     const serving = await stranger(code, { PORT: String(port) });
     const one = await driverOf(script(code, { match: { ...match(code), port } }));
-    expect(await one.sight()).toMatchObject({ state: 'unknown', run: null });
-    await expect(one.start()).rejects.toMatchObject({ kind: 'failed', message: expect.stringContaining('both match') });
-    process.kill(serving.pid, 'SIGUSR2');
     await vi.waitFor(
       async () => expect(await one.sight()).toMatchObject({ state: 'running', pids: [serving.pid] }),
       5_000,
