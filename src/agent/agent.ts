@@ -1,7 +1,6 @@
 /** What lives beside the hardware of one host: the parts, and the state that they share. */
 
 import { join } from 'node:path';
-import type { GpuSample } from '../adapters/gpu/reader.js';
 import type { Ollama } from '../adapters/ollama/ollama.js';
 import type { Reservation } from '../contracts/lease.js';
 import { EMBEDDER, isReservation, isService, tenantName } from '../contracts/names.js';
@@ -114,7 +113,6 @@ export class Agent {
     this.watch = new OllamaWatch(ollama, 'observed', (change) => this.onOllama(change), Date.now, server);
     sampler.onSample((sample) => {
       this.followLateStops();
-      this.seeRunners(sample);
       this.reclaims.take(sample);
       learnPeaks(this);
       this.noteQuarantine(sample.gpus.map((gpu) => gpu.uuid));
@@ -123,12 +121,11 @@ export class Agent {
 
   /** The model has answered: it works, and the runner that came with it is its own. */
   markProven(tenant: string): void {
-    this.watch.markProven(tenant);
-    this.seeRunners(this.sampler.latest());
-  }
-
-  private seeRunners({ processes }: Pick<GpuSample, 'processes'>): void {
-    if (processes !== null) this.watch.seeRunners(processes.filter(isRunner).map(({ pid }) => pid));
+    const runners = (this.sampler.latest().processes ?? []).filter(isRunner);
+    this.watch.markProven(
+      tenant,
+      runners.map(({ pid }) => pid),
+    );
   }
 
   get mode(): string {

@@ -33,6 +33,7 @@ export class EmbedderSwitch {
   private proven: string | null = null;
   /** The last few processes in charge: the driver lists one a while after it has ended. */
   private readonly pids: number[] = [];
+  private readonly closing = new AbortController();
   private changing: Promise<unknown> = Promise.resolve();
   private failures = 0;
   private passing = 0;
@@ -93,16 +94,19 @@ export class EmbedderSwitch {
     }, signal);
   }
 
-  /** Ends what the agent has, in charge or not. */
+  /** Ends what the agent has for good: in charge, or coming. @throws EmbedderError when one does not end */
   async end(): Promise<void> {
     const { launcher } = this;
     if (launcher === null) return;
+    this.closing.abort(new Error('the embedder is ended'));
     const signal = AbortSignal.timeout(END_MS);
-    for (const process of await launcher.running()) await launcher.end(process, { signal, graceMs: END_GRACE_MS });
+    await this.alone(async () => {
+      for (const process of await launcher.running()) await launcher.end(process, { signal, graceMs: END_GRACE_MS });
+    }, signal);
   }
 
   private startOnCpu(launcher: EmbedderLauncher, signal: AbortSignal): Promise<EmbedderProcess> {
-    const bounded = AbortSignal.any([signal, timeLimit(START_MS)]);
+    const bounded = AbortSignal.any([signal, this.closing.signal, timeLimit(START_MS)]);
     const onProgress = (line: string): void => {
       this.said = line;
     };

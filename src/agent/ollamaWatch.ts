@@ -1,7 +1,7 @@
 import { normalName, type Ollama, type ResidentModel } from '../adapters/ollama/ollama.js';
 import { modelTenant } from '../contracts/names.js';
 import type { DriverObservation } from '../contracts/residency.js';
-import { followRunners } from '../domain/ollamaRunners.js';
+import { withRunnerOf } from '../domain/ollamaRunners.js';
 import type { OllamaServer } from './ollamaServer.js';
 
 /** What changed between two looks at Ollama. */
@@ -37,7 +37,7 @@ export class OllamaWatch {
   private expiries = new Map<string, number>();
   private since = new Map<string, number>();
   private readonly proven = new Set<string>();
-  private runners: ReadonlyMap<string, number> = new Map();
+  private runners = new Map<string, number>();
   private version: string | null = null;
   private reason: string | null = 'not asked yet';
   /** It did not answer, or had no reason to, when it was last looked at. */
@@ -97,15 +97,15 @@ export class OllamaWatch {
     });
   }
 
-  /** The driver lists these runners. */
-  seeRunners(pids: number[]): void {
-    const onGpus = this.resident().filter(({ model }) => model.vramMb > 0);
-    this.runners = followRunners(this.runners, onGpus, pids);
-  }
-
-  /** The model has answered: from now on it has arrived for certain. */
-  markProven(tenant: string): void {
+  /**
+   * The model has answered: from now on it has arrived for certain.
+   * @param runners the pids of the runners that the driver lists
+   */
+  markProven(tenant: string, runners: number[]): void {
     this.proven.add(tenant);
+    const onGpus = this.resident().filter(({ model }) => model.vramMb > 0);
+    const listed = onGpus.map(({ id }) => id);
+    if (listed.includes(tenant)) this.runners = new Map(withRunnerOf(tenant, this.runners, listed, runners));
   }
 
   /** Whether it works is open again: somebody may have asked Ollama to drop it. */
@@ -151,11 +151,12 @@ export class OllamaWatch {
     this.first = false;
     for (const tenant of now) if (!before.has(tenant)) this.since.set(tenant, this.now());
     // A server that was away may list the same model and be loading it anew.
-    if (wasAway) this.proven.clear();
+    if (wasAway) this.forgetProofs();
     if (wasAway) this.onChange({ kind: 'back' });
     for (const tenant of before) {
       if (now.has(tenant)) continue;
       this.proven.delete(tenant);
+      this.runners.delete(tenant);
       const expired = (formerExpiries.get(tenant) ?? Number.POSITIVE_INFINITY) <= this.now();
       this.onChange({ kind: 'gone', tenant, died: wasAway, expired });
     }
@@ -172,7 +173,7 @@ export class OllamaWatch {
     const { models } = this;
     this.models = [];
     this.expiries = new Map();
-    this.proven.clear();
+    this.forgetProofs();
     this.reason = 'its service does not run';
     this.wasAway = true;
     this.told = false;
@@ -181,6 +182,11 @@ export class OllamaWatch {
       const how = died ? { died } : { died, stopped: true as const };
       this.onChange({ kind: 'gone', tenant: modelTenant(name), expired: false, ...how });
     }
+  }
+
+  private forgetProofs(): void {
+    this.proven.clear();
+    this.runners.clear();
   }
 
   /** What was resident is kept, to know what died once the server answers again. */

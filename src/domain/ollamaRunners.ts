@@ -3,32 +3,21 @@
  * for it; so the agent remembers which process came with which model. Pure.
  */
 
-export interface ListedOnGpu {
-  /** The tenant id. */
-  id: string;
-  /** It has answered since it was listed. */
-  proven: boolean;
-}
-
 /**
- * The pids of the runners by tenant id, after a look at the driver's list: a runner that nobody has is that of the only
- * proven model without one. What two models could have is left open.
- * @param models those of which Ollama says that they are on GPUs
- * @param runners the pids of the runners that the driver lists
+ * The pids of the runners by tenant id, after a model has answered: the only runner that is no other's is its own. Where
+ * another model has none that is known, it could as well be that one's, and stays open.
+ * @param listed the ids of the models of which Ollama says that they are on GPUs
+ * @param runners the pids of the runners that the driver lists, one for each GPU that it is on
  */
-export function followRunners(
+export function withRunnerOf(
+  tenant: string,
   known: ReadonlyMap<string, number>,
-  models: ListedOnGpu[],
+  listed: string[],
   runners: number[],
 ): ReadonlyMap<string, number> {
-  const kept = new Map([...known].filter(([id]) => models.some((model) => model.id === id)));
-  const taken = new Set(kept.values());
-  const [free, ...more] = runners.filter((pid) => !taken.has(pid));
-  // It may be that of one which loads.
-  if (free === undefined || more.length > 0 || models.some(({ proven }) => !proven)) return kept;
-  const without = models.filter(({ id }) => !kept.has(id));
-  // Without a new one it is that of a model which was loaded anew.
-  const lost = models.filter(({ id }) => !runners.includes(kept.get(id) ?? free));
-  const [owner, ...others] = without.length > 0 ? without : lost;
-  return owner === undefined || others.length > 0 ? kept : kept.set(owner.id, free);
+  const ofOthers = new Map([...known].filter(([id]) => id !== tenant));
+  const taken = new Set(ofOthers.values());
+  const [free, ...more] = new Set(runners.filter((pid) => !taken.has(pid)));
+  const isCertain = more.length === 0 && listed.every((id) => id === tenant || ofOthers.has(id));
+  return free === undefined || !isCertain ? ofOthers : ofOthers.set(tenant, free);
 }

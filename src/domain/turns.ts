@@ -4,6 +4,8 @@ import type { Epochs, OperationRef, TurnRequest } from '../contracts/operation.j
 export interface QueuedTurn extends TurnRequest {
   /** Counts arrivals; never reused. */
   arrival: number;
+  /** It will be refused in its turn. */
+  isUnknown?: true;
 }
 
 export interface HeldTurn extends TurnRequest {
@@ -104,20 +106,19 @@ function request(turns: Turns, event: Extract<TurnEvent, { kind: 'request' }>, n
     newestMode = { operation: asked.operation, startedAtMs };
     // M11: a newer mode switch supersedes the queued ones, and tells a running one, which gives up its load. One to the
     // same mode goes on: a caller that asks again would make it begin its load again and again.
-    const isOther = ({ goal }: TurnRequest): boolean => goal.kind === 'mode' && goal.mode !== mode;
-    const older = queue.filter(isOther);
-    queue = queue.filter((turn) => !isOther(turn));
+    const older = queue.filter((turn) => turn.goal.kind === 'mode');
+    queue = queue.filter((turn) => turn.goal.kind !== 'mode');
     // A request of theirs that comes again is older than this one, and must not supersede it in its turn.
     released = remembering(
       released,
       older.map((turn) => turn.operation),
     );
-    const running = turns.held.filter(isOther);
+    const running = turns.held.filter(({ goal }) => goal.kind === 'mode' && goal.mode !== mode);
     for (const turn of [...older, ...running]) {
       commands.push({ kind: 'supersede', operation: turn.operation, by: asked.operation });
     }
   }
-  const queued = { ...asked, arrival: turns.arrivals };
+  const queued = { ...asked, arrival: turns.arrivals, ...(isUnknown ? { isUnknown } : {}) };
   const accepted = { ...turns, queue: [...queue, queued], released, arrivals: turns.arrivals + 1 };
   const next = grantWhatCanBe({ ...accepted, ...(newestMode ? { newestMode } : {}) }, nowMs);
   return { turns: next.turns, commands: [...commands, ...next.commands] };
@@ -125,12 +126,15 @@ function request(turns: Turns, event: Extract<TurnEvent, { kind: 'request' }>, n
 
 /**
  * Tells each holder when the first comes to wait for its devices, and when nobody waits any more. What the host asks for
- * of itself is no successor: it has no target of its own that the former residency would be in the way of.
+ * of itself is no successor: it has no target of its own that the former residency would be in the way of. Nor is what will
+ * be refused, nor one to the same mode: should the holder fail, it may fail as well, and nobody would put anything back.
  */
 function announceSuccessors(turns: Turns): Reduced {
   const commands: TurnCommand[] = [];
   const held = turns.held.map((turn) => {
-    const contended = turns.queue.some((other) => !isOfHost(other) && overlap(scope(turns, other), turn.held));
+    const contended = turns.queue.some(
+      (other) => !isOfHost(other) && succeeds(other, turn) && overlap(scope(turns, other), turn.held),
+    );
     if (contended === turn.contended) return turn;
     commands.push({ kind: 'announce-successor', operation: turn.operation, waits: contended });
     return { ...turn, contended };
@@ -153,7 +157,7 @@ function grantWhatCanBe(turns: Turns, nowMs: number): Reduced {
     } else {
       const granted = Object.fromEntries(wanted.map((device) => [device, (epochs[device] ?? 0) + 1]));
       epochs = { ...epochs, ...granted };
-      const { arrival: _, ...asked } = turn;
+      const { arrival: _arrival, isUnknown: _isUnknown, ...asked } = turn;
       held.push({ ...asked, held: wanted, epochs: granted, grantedAtMs: nowMs, contended: false });
       commands.push({ kind: 'grant', operation: turn.operation, epochs: granted });
     }
@@ -189,6 +193,10 @@ function regrantAbove(turns: Turns, operation: OperationRef, highest: Epochs): R
 export const isNews = ({ held, queue, released }: Turns, operation: OperationRef): boolean =>
   held.some((turn) => isSame(turn.operation, operation)) ||
   !(released.includes(operation.runId) || queue.some((turn) => isSame(turn.operation, operation)));
+
+const succeeds = (waiting: QueuedTurn, holder: HeldTurn): boolean =>
+  waiting.isUnknown !== true &&
+  !(waiting.goal.kind === 'mode' && holder.goal.kind === 'mode' && waiting.goal.mode === holder.goal.mode);
 
 const isOfHost = ({ goal }: TurnRequest): boolean => goal.kind === 'reconcile' || goal.kind === 'idle-unload';
 

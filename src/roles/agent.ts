@@ -84,11 +84,11 @@ export async function runAgent(role: AgentRole): Promise<void> {
     const chain = { client, host: config.host, log, signal };
     await register(chain, registration).catch(async (error: unknown) => {
       // It may have started CLIP, which outlives its agent; nobody would use this one, nor end it.
-      if (error instanceof SecondAgent) await agent.embedder.end();
+      if (error instanceof SecondAgent) {
+        await agent.embedder.end().catch((failed: unknown) => log.warn({ error: String(failed) }, 'CLIP does not end'));
+      }
       throw error;
     });
-    // Only now: another agent of this host may have other services.
-    await reapRemoved({ config, folder, journal: agent.journal, log, signal });
     connectReporter(async (edge) => {
       await client.withDeadline(Date.now() + 10_000, () => signalHost(client, config.host, SIGNAL.edge, [edge]));
     });
@@ -102,6 +102,8 @@ export async function runAgent(role: AgentRole): Promise<void> {
     });
     signal.addEventListener('abort', () => worker.shutdown(), { once: true });
     const running = worker.run();
+    // Only now that it is this host's agent, and answers for it: another one may have other services.
+    await reapRemoved({ config, folder, journal: agent.journal, log, signal });
     await wakeHost(chain);
     const watching = watchHost(chain);
     agent.journal.append({ type: 'agent_started', subject: config.host, message: `agent ${instance} is up` });

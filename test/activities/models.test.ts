@@ -278,7 +278,7 @@ describe('an unload', () => {
 
   it('that was cut short leaves a promise to drop the model: it has to prove itself again', async () => {
     const one = await loaded({ policy: hasty({ unload: 0.2 }) });
-    one.agent.watch.markProven(VLM);
+    one.agent.markProven(VLM);
     one.ollama.onUnload = () => Promise.resolve();
     await failureOf(run(one.unloadTenant, call(unload)));
     expect(one.agent.watch.resident()).toMatchObject([{ id: VLM, proven: false }]);

@@ -165,7 +165,7 @@ describe('the watch on Ollama', () => {
     const { ollama, watch, look } = watching(new FakeOllama(), undefined, () => server);
     ollama.put('a');
     await look();
-    watch.markProven(A);
+    watch.markProven(A, []);
     const is = (state: OllamaServer['state']) => (server = { service: 'box', state });
     is('stopping');
     ollama.isAway = true;

@@ -60,7 +60,7 @@ describe('the status (M14)', () => {
     pieces.card.shownShare = 0.98;
     const [estimate, shown] = [10_752, 10_537];
     expect(vlmIn(await look(pieces))).toMatchObject({ holdings: [{ mb: estimate }], chargeMb: estimate });
-    pieces.agent.watch.markProven(VLM);
+    pieces.agent.markProven(VLM);
     const status = await look(pieces);
     expect(vlmIn(status)).toMatchObject({ holdings: [{ mb: shown }], chargeMb: estimate, chargeSource: 'measured' });
     expect(status.gpus[0]).toMatchObject({ usedMb: 800 + shown, foreignMb: 800 });

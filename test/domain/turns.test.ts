@@ -128,20 +128,24 @@ describe('a newer mode switch (M11)', () => {
     expect(turns.queue.map((turn) => turn.operation.runId)).toEqual(['b']);
   });
 
-  it('to the same mode lets the running one and the waiting ones go on: a caller that asks again undoes nothing', () => {
+  it('to the same mode lets the running one go on, and takes the place of those that wait', () => {
     const same = (name: string) => ask(name, { goal: MODE });
     const { all, turns } = after(HOST, same('a'), same('b'), same('c'));
-    expect(all.filter((said) => said.startsWith('supersede'))).toEqual([]);
-    expect(turns.queue.map((turn) => turn.operation.runId)).toEqual(['b', 'c']);
-    const { said } = after(HOST, same('a'), same('b'), mode('c'));
-    expect(said.slice(0, 2)).toEqual(['supersede b by c', 'supersede a by c']);
+    expect(all).toEqual(['grant a cpu:1 g0:1', 'supersede b by c']);
+    expect(turns.queue.map((turn) => turn.operation.runId)).toEqual(['c']);
+    expect(after(HOST, same('a'), same('b'), mode('c')).said).toEqual([
+      'supersede b by c',
+      'supersede a by c',
+      'successor waits, a',
+    ]);
   });
 
   it('that the configuration does not know takes no place: it is refused in its turn', () => {
     const unknown: TurnEvent = { ...mode('b'), isUnknown: true } as TurnEvent;
-    const { said, turns } = after(HOST, mode('a'), unknown);
-    expect(said).toEqual(['successor waits, a']);
+    const { all, turns } = after(HOST, mode('a'), unknown);
+    expect(all).toEqual(['grant a cpu:1 g0:1']);
     expect(turns.newestMode?.operation.runId).toBe('a');
+    expect(after(HOST, mode('a'), unknown, release('a')).said).toEqual(['grant b cpu:2 g0:2']);
   });
 
   it('leaves other operations alone', () => {

@@ -182,13 +182,16 @@ class World {
     }
     if (told.length === 0) return;
     must(event.kind === 'request', 'only a request supersedes');
-    const modeOf = ({ goal }: TurnRequest): string | null => (goal.kind === 'mode' ? goal.mode : null);
-    const asked = event.kind === 'request' ? modeOf(event.request) : null;
-    const modes = [...before.held, ...before.queue].filter((turn) => ![null, asked].includes(modeOf(turn)));
+    const asked = event.kind === 'request' && event.request.goal.kind === 'mode' ? event.request.goal.mode : null;
+    const older = [...before.held.filter(({ goal }) => goal.kind === 'mode' && goal.mode !== asked), ...before.queue];
+    const modes = older.filter((turn) => turn.goal.kind === 'mode');
     const names = (list: { operation: OperationRef }[]) => list.map(({ operation }) => operation.runId).sort();
-    must(String(names(told)) === String(names(modes)), 'every older mode switch is told');
-    const waiting = new Set(this.turns.queue.map(modeOf).filter((mode) => mode !== null));
-    must(waiting.size <= 1, 'switches to one mode wait at the most');
+    must(
+      String(names(told)) === String(names(modes)),
+      'every older mode switch is told, but a running one to the same mode',
+    );
+    const waiting = this.turns.queue.filter((turn) => turn.goal.kind === 'mode');
+    must(waiting.length <= 1, 'one mode switch waits at the most');
   }
 }
 

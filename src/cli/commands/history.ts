@@ -13,7 +13,9 @@ export function historyCommand(context: CliContext): Command {
     .action(async (_options, command: Command) => {
       const { config } = configOf(command, context);
       const agent = agentClient(config, context);
-      const operations = await agent.get<JournalEntry[]>('/v1/journal?type=operation&limit=50');
+      const entries = await agent.get<JournalEntry[]>('/v1/journal?type=operation&limit=50');
+      // An agent of an earlier version knows no types.
+      const operations = entries.filter(({ type }) => type === 'operation');
       outputOf(command, context).data(operations, (_value, style) => {
         const rows = operations.map((entry) => {
           const outcome = entry.details['outcome'] as OperationOutcome;
