@@ -1,5 +1,4 @@
 /** What lives beside the hardware of one host: the parts, and the state that they share. */
-
 import { join } from 'node:path';
 import type { Ollama } from '../adapters/ollama/ollama.js';
 import type { Reservation } from '../contracts/lease.js';

@@ -105,7 +105,7 @@ export class OllamaWatch {
     this.proven.add(tenant);
     const onGpus = this.resident().filter(({ model }) => model.vramMb > 0);
     const listed = onGpus.map(({ id }) => id);
-    if (listed.includes(tenant)) this.runners = new Map(withRunnerOf(tenant, this.runners, listed, runners));
+    if (listed.includes(tenant)) this.runners = withRunnerOf(tenant, this.runners, listed, runners);
   }
 
   /** Whether it works is open again: somebody may have asked Ollama to drop it. */

@@ -14,7 +14,9 @@ export function withRunnerOf(
   known: ReadonlyMap<string, number>,
   listed: string[],
   runners: number[],
-): ReadonlyMap<string, number> {
+): Map<string, number> {
+  const former = known.get(tenant);
+  if (former !== undefined && runners.includes(former)) return new Map(known);
   const ofOthers = new Map([...known].filter(([id]) => id !== tenant));
   const taken = new Set(ofOthers.values());
   const [free, ...more] = new Set(runners.filter((pid) => !taken.has(pid)));

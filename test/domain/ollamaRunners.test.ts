@@ -26,6 +26,10 @@ describe("a model's runner", () => {
     expect(after(['a', ['a'], [1]], ['b', ['a', 'b'], [2]])).toEqual({ a: 1, b: 2 });
   });
 
+  it('stays known when it answers again beside one that is not known', () => {
+    expect(after(['a', ['a'], [1]], ['a', ['a', 'b'], [1, 2]])).toEqual({ a: 1 });
+  });
+
   it('is another one when it was loaded anew', () => {
     expect(after(['a', ['a'], [1]], ['b', ['a', 'b'], [1, 2]], ['a', ['a', 'b'], [2, 3]])).toEqual({ a: 3, b: 2 });
   });
