@@ -145,11 +145,16 @@ describe('a move (M8)', () => {
     launcher.vectorOf = (device) => (device === 'cuda' ? [0.8, 0.6] : [0.6, 0.8]);
     for (const process of launcher.live) launcher.busy.add(process);
     let answer: () => void = () => {};
-    launcher.onEmbed = ({ device }) =>
-      device === 'cpu' ? new Promise((resolve) => (answer = resolve)) : Promise.resolve();
+    const computes = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    const asked = new Set<string>();
+    launcher.onEmbed = ({ device }) => {
+      asked.add(device);
+      return device === 'cpu' ? computes : Promise.resolve();
+    };
     const moved = embedder.move('cuda', 'g0', soon());
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    launcher.onEmbed = () => Promise.resolve();
+    await expect.poll(() => [...asked].sort()).toEqual(['cpu', 'cuda']);
     answer();
     await expect(moved).rejects.toThrow(/cosine 0\.96/);
     expect(devices(launcher)).toEqual(['cpu']);
