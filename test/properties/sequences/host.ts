@@ -14,6 +14,7 @@ import { beginTrace, type DirectCall, emptyTrace, type Generated, type Told, typ
 import { isQuiet } from '../../system/operations.js';
 import type { System } from '../../system/system.js';
 import type { Action, Sequence } from './actions.js';
+import { Callers } from './callers.js';
 
 const AT_ONCE = 4;
 const LOOK_MS = 150;
@@ -21,24 +22,15 @@ const LOOK_MS = 150;
 const RESET_MS = 60_000;
 /** A signal's operation has begun by then, also on a busy machine and after other switches. */
 const HEARD_MS = 30_000;
-/** Whom Ollama may keep waiting for ever leaves after so long, as a person would: a request has no end of its own. */
-const PATIENCE_MS = 10_000;
 /** An embedding of CLIP ViT-B/32. */
 const DIMENSION = 512;
-
-interface Caller {
-  leaving: AbortController;
-  patience: NodeJS.Timeout | undefined;
-}
 
 export class RandomHost {
   /** Strangers of this sequence. */
   private strangers: { process: GpuProcess; gpu: string }[] = [];
   private running = new Set<Promise<void>>();
   private handles: WorkflowHandle[] = [];
-  private callers = new Set<Caller>();
-  /** Requests that faults of this sequence keep for ever, less the callers who lost their patience. */
-  private hangs = 0;
+  private readonly callers = new Callers((what) => this.trace.seen.push(what));
   private trace: Trace = emptyTrace();
   private reference: number[] | null = null;
 
@@ -71,7 +63,7 @@ export class RandomHost {
 
   async play(sequence: Sequence): Promise<Trace> {
     this.trace = await beginTrace(this.system);
-    this.hangs = 0;
+    this.callers.expectNoHang();
     const watching = new AbortController();
     const watch = this.watch(watching.signal);
     try {
@@ -100,7 +92,7 @@ export class RandomHost {
     faults.clear();
     for (const { process } of this.strangers) void gpuHost.end(process);
     this.strangers = [];
-    if (!isCalm) for (const { leaving } of this.callers) leaving.abort();
+    if (!isCalm) this.callers.leave();
     if (!ollama.running) void ollama.start();
     this.endOrphans();
   }
@@ -149,7 +141,7 @@ export class RandomHost {
         return;
       case 'fault':
         this.disturbed();
-        if (action.name === 'generate-hang') this.somebodyWillHang();
+        if (action.name === 'generate-hang') this.callers.expectHang();
         simulator.faults.set(action.name, action.params);
         return;
       case 'clear-faults':
@@ -236,7 +228,7 @@ export class RandomHost {
   }
 
   private async generate(action: Action & { do: 'generate' }): Promise<void> {
-    const caller = this.caller();
+    const caller = this.callers.come();
     const { leaving } = caller;
     const asked: Generated = {
       model: this.models[action.model] ?? '',
@@ -257,38 +249,11 @@ export class RandomHost {
     } catch (error) {
       asked.error = { code: 'no-answer', message: String(error) };
     } finally {
-      this.gone(caller);
+      this.callers.go(caller);
     }
     asked.left = leaving.signal.aborted;
     asked.toMs = Date.now();
     this.trace.generated.push(asked);
-  }
-
-  private caller(): Caller {
-    const caller: Caller = { leaving: new AbortController(), patience: undefined };
-    this.callers.add(caller);
-    if (this.hangs > 0) this.losePatienceLater(caller);
-    return caller;
-  }
-
-  private gone(caller: Caller): void {
-    clearTimeout(caller.patience);
-    this.callers.delete(caller);
-  }
-
-  /** It may be one who has asked already. */
-  private somebodyWillHang(): void {
-    this.hangs += 1;
-    for (const caller of this.callers) this.losePatienceLater(caller);
-  }
-
-  private losePatienceLater(caller: Caller): void {
-    caller.patience ??= setTimeout(() => {
-      if (this.hangs <= 0)
-        this.trace.seen.push(`a caller got no answer in ${PATIENCE_MS} ms, and no fault explains it`);
-      this.hangs -= 1;
-      caller.leaving.abort();
-    }, PATIENCE_MS);
   }
 
   /** M8: whatever moves, an embedding is valid, and equal to the first one within tolerance. */
@@ -311,7 +276,7 @@ export class RandomHost {
     const call: DirectCall = { model: this.models[model] ?? '', fromMs: Date.now(), toMs: Number.POSITIVE_INFINITY };
     this.trace.direct.push(call);
     this.disturbed();
-    const caller = this.caller();
+    const caller = this.callers.come();
     const body = what === 'unload' ? { keep_alive: 0 } : { prompt: 'hello' };
     try {
       const answer = await fetch(`${this.system.simulator.info.ollama}/api/generate`, {
@@ -323,7 +288,7 @@ export class RandomHost {
     } catch {
       // Ollama may be away, or the sequence over: what a stranger is told is not judged.
     } finally {
-      this.gone(caller);
+      this.callers.go(caller);
     }
     call.toMs = Date.now();
     this.disturbed();
